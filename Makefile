@@ -1,0 +1,76 @@
+# Everything happens in .venv, made on first use. PYTHON=python3.12 chooses another interpreter.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+CODE := src tests scripts bench
+
+CHECKPOINT ?=
+STEPS ?=
+EVALUATE = $(BIN)/stemforge evaluate "$(DIR)" $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") $(if $(STEPS),--steps $(STEPS))
+
+.PHONY: help env data-env dev-env demo test test-slow check format docs score bench gpu-kit build clean
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env: $(VENV)/env.stamp  ## .venv with what `stemforge separate` needs
+data-env: $(VENV)/data.stamp  ## env, and what `stemforge data render` needs
+dev-env: $(VENV)/dev.stamp  ## data-env, and what training and tests need
+
+demo: env  ## take the example song apart
+	$(BIN)/stemforge separate examples/demo.flac --out separated --on-exist overwrite
+
+test: dev-env  ## the fast tests
+	$(BIN)/python -m pytest -q
+
+test-slow: dev-env  ## the tests that take minutes
+	$(BIN)/python -m pytest -q -m "slow and not gpu and not network"
+
+check: dev-env  ## format, lint, types
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/mypy
+
+format: dev-env  ## bring the code into form
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
+
+docs: env  ## write docs/cli.md anew
+	$(BIN)/python scripts/write_cli_reference.py
+
+score: env  ## DIR=songs [CHECKPOINT=name] [STEPS=n]: add the stems of each song up, separate the sum, evaluate
+	@test -n "$(DIR)" || { echo "say make score DIR=folder, with one folder a song and one file a stem in it" >&2; exit 2; }
+	$(EVALUATE)
+
+bench: dev-env  ## time and memory of `stemforge separate`
+	$(BIN)/python bench/speed.py
+
+gpu-kit: data-env  ## pack what an offline GPU machine needs to render and train
+	$(BIN)/python scripts/gpu_kit.py
+
+build: dev-env  ## wheel and source archive into dist/
+	$(BIN)/python -m build
+
+clean:  ## remove what make made
+	rm -rf $(VENV) dist build separated .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("stemforge needs Python 3.11 or newer: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(VENV)/env.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) --editable .
+	@touch $@
+
+# tinysoundfont asks for an audio device library that rendering to files does not need.
+$(VENV)/data.stamp: $(VENV)/env.stamp
+	$(PIP_INSTALL) --editable ".[data]"
+	$(PIP_INSTALL) --no-deps tinysoundfont==0.3.7
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/data.stamp
+	$(PIP_INSTALL) --editable ".[data,train,dev]"
+	@touch $@
