@@ -8,7 +8,7 @@ import soxr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stemforge.tasks.metrics import FLOOR_DB, gains, msdm_gains, si_sdr, sum_gap_db
+from stemforge.audio.metrics import FLOOR_DB, gains, msdm_gains, si_sdr, sum_gap_db
 
 RATE = 44100
 

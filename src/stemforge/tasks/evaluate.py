@@ -12,11 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from stemforge.audio.io import read
+from stemforge.audio.io import EXTENSIONS, read
+from stemforge.audio.metrics import FIGURES, Gains, Signal, gains, sum_gap_db
 from stemforge.errors import InputError, UsageError
-from stemforge.tasks.metrics import FIGURES, Gains, Signal, gains, sum_gap_db
 
-SUFFIXES = (".flac", ".mp3", ".ogg", ".opus", ".wav")
 MIXTURES = ("mix", "mixture")  # files beside the stems that are not stems
 
 Means = dict[str, dict[str, float]]
@@ -86,8 +85,7 @@ def list_songs(folder: Path) -> list[Path]:
 
 def list_stems(songs: Iterable[Path]) -> tuple[str, ...]:
     """Names of all stems that the song folders hold. Raises InputError when there is none."""
-    files = [path for song in songs for path in song.iterdir() if path.suffix.lower() in SUFFIXES]
-    names = {path.stem for path in files if not path.name.startswith(".")} - set(MIXTURES)
+    names = {path.stem for song in songs for path in _sounds(song)} - set(MIXTURES)
     if not names:
         raise InputError("read stems: the song folders hold no audio file. Put one file a stem into each.")
     return tuple(sorted(names))
@@ -95,7 +93,12 @@ def list_stems(songs: Iterable[Path]) -> tuple[str, ...]:
 
 def find_stem(song: Path, stem: str) -> Path | None:
     """The audio file of a stem in a song folder, or None."""
-    return next((song / (stem + suffix) for suffix in SUFFIXES if (song / (stem + suffix)).is_file()), None)
+    return next((path for path in _sounds(song) if path.stem == stem), None)
+
+
+def _sounds(song: Path) -> list[Path]:
+    files = sorted(path for path in song.iterdir() if path.suffix[1:].lower() in EXTENSIONS)
+    return [path for path in files if not path.name.startswith(".")]
 
 
 def _check_estimates(songs: Sequence[Path], est: Path, stems: Sequence[str]) -> None:
