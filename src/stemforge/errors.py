@@ -6,6 +6,7 @@
     ├── CheckpointError     5  a checkpoint is not there, does not match its sha256, or is refused
     ├── DeviceError         6  the device is not there or is out of memory
     └── OutputError         7  a result cannot be written
+        └── SpaceError      7  the disk is full: no later result can be written either
 
 The message of an error is one line that says what happened and what to do.
 """
@@ -45,3 +46,7 @@ class OutputError(StemforgeError):
     """A result cannot be written: no space, no permission, or something is already there."""
 
     exit_code = 7
+
+
+class SpaceError(OutputError):
+    """There is no space left for a result, so a batch stops here."""

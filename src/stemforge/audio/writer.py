@@ -1,0 +1,311 @@
+"""Stems out: block by block into hidden files, then all at once under their names.
+
+Samples go to float32 files beside the target while their peak is followed. Formats with less range are made from these
+in a second pass with one gain for all stems, so that they still sum. A stem gets its name only when every stem is
+complete, on the disk and verified.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import soundfile
+import torch
+from torch import Tensor
+
+from stemforge.audio.io import native
+from stemforge.errors import OutputError, SpaceError, UsageError
+from stemforge.types import Stems
+
+CONTAINERS = ("wav", "flac", "mp3", "ogg")
+CLIP_MODES = ("rescale", "clamp", "none")
+BITRATES = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+
+_DEPTHS = {"int16": 16, "int24": 24}
+_BLOCK = 1 << 16
+_WAV_LIMIT = (1 << 32) - (1 << 16)
+_LITTLE_SPACE = 1 << 21
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How samples are kept: a container of CONTAINERS, bits of an integer (None: float or lossy), kbit/s of an mp3."""
+
+    container: str = "wav"
+    bits: int | None = None
+    bitrate: int | None = None
+
+    @property
+    def full_scale(self) -> float:
+        """Largest sample that is kept as it is."""
+        return 1 - 2.0 ** (1 - self.bits) if self.bits else 1.0
+
+    @property
+    def is_float(self) -> bool:
+        """True when samples of any size are kept."""
+        return self.container == "wav" and self.bits is None
+
+
+def encoding(container: str = "wav", depth: str | None = None, bitrate: int = 320) -> Encoding:
+    """The encoding of that container; `depth` is int16, int24, float32 or None for the best that the container has.
+
+    Raises:
+        UsageError: there is no such container, depth or bit rate, or they do not go together.
+    """
+    if container not in CONTAINERS:
+        raise UsageError(f"format '{container}': unknown. Give one of {', '.join(CONTAINERS)}.")
+    if depth not in (None, "float32", *_DEPTHS):
+        raise UsageError(f"depth '{depth}': unknown. Give int16, int24 or float32.")
+    if container in ("mp3", "ogg"):
+        if depth:
+            raise UsageError(f"--{depth} with {container}: it has no sample depth. Leave --{depth} out.")
+        if container == "mp3" and bitrate not in BITRATES:
+            raise UsageError(f"mp3 bit rate {bitrate}: not one of {', '.join(map(str, BITRATES))} kbit/s.")
+        return Encoding(container, bitrate=bitrate if container == "mp3" else None)
+    if container == "flac" and depth == "float32":
+        raise UsageError("--float32 with flac: flac holds integers only. Use --int24, or wav.")
+    return Encoding(container, _DEPTHS.get(depth or ("int24" if container == "flac" else "float32")))
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of the stems: file of each name, the one gain they share, their common peak before it, frames."""
+
+    files: dict[str, Path]
+    gain: float
+    peak: float
+    clipped: bool
+    frames: int
+
+
+class StemWriter:
+    """Context manager that takes stem blocks and leaves complete files, or nothing at all.
+
+    Args:
+        folder: where `<name>.<container>` come to be; made when it is not there, and removed again after a failure.
+        names: of the stems, each a file name without its ending.
+        rate: Hz.
+        channels: of every stem.
+        encoding: of the files.
+        clip_mode: what happens to samples beyond full scale: `rescale` turns all stems down by one gain, `clamp` cuts,
+            `none` keeps them where the encoding can; None is `none` for float and `rescale` otherwise.
+        frames: how many are expected; chooses RF64 for files beyond 4 GB.
+
+    Raises:
+        UsageError: the encoding cannot hold this rate, or the clip mode is unknown.
+        OutputError: something cannot be written, or another process writes here.
+        SpaceError: the disk is full.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        names: tuple[str, ...],
+        rate: int,
+        channels: int,
+        encoding: Encoding,
+        *,
+        clip_mode: str | None = None,
+        frames: int = 0,
+    ) -> None:
+        if clip_mode is not None and clip_mode not in CLIP_MODES:
+            raise UsageError(f"clip mode '{clip_mode}': unknown. Give one of {', '.join(CLIP_MODES)}.")
+        if encoding.container == "mp3" and rate > 48000:
+            raise UsageError(f"mp3 at {rate} Hz: mp3 ends at 48000 Hz. Write wav or flac.")
+        self.folder, self.names, self.rate, self.channels = folder, names, rate, channels
+        self.encoding, self.clip_mode = encoding, clip_mode or ("none" if encoding.is_float else "rescale")
+        self._direct = encoding.is_float and self.clip_mode == "none"
+        self._large = 4 * frames * channels >= _WAV_LIMIT
+        self._files: dict[str, soundfile.SoundFile] = {}
+        self._peak, self._frames, self._complete = 0.0, 0, False
+        self._made: list[Path] = []
+
+    def __enter__(self) -> StemWriter:
+        with _as_output_error(self.folder):
+            self._made = [parent for parent in (self.folder, *self.folder.parents) if not parent.exists()]
+            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                for name in self.names:
+                    kind = "WAV" if self._direct and not self._large else "RF64"
+                    self._files[name] = self._create(self._hidden(name), kind, "FLOAT")
+            except BaseException:
+                self._discard()
+                raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._complete:
+            self._discard()
+
+    def write(self, stems: Tensor) -> None:
+        """Append a block (stem, channel, time), float32 and finite, in the order of `names`."""
+        if not stems.isfinite().all():
+            raise ValueError("samples that are not finite are never written")
+        if stems.shape[-1] == 0:
+            return
+        self._peak = max(self._peak, float(stems.abs().max()))
+        self._frames += stems.shape[-1]
+        with _as_output_error(self.folder):
+            for name, stem in zip(self.names, stems, strict=True):
+                self._files[name].write(np.ascontiguousarray(stem.T.numpy()))
+
+    def finish(self, drop: tuple[str, ...] = ()) -> Written:
+        """Encode, verify and name the files of all stems but those to `drop`."""
+        names = [name for name in self.names if name not in drop]
+        limit = self.encoding.full_scale
+        clipped = self._peak > limit
+        gain = limit / self._peak if clipped and self.clip_mode == "rescale" else 1.0
+        with _as_output_error(self.folder):
+            for file in self._files.values():
+                file.close()
+            ready = {name: self._ready(name, gain) for name in names}
+            files = {name: self.folder / f"{name}.{self.encoding.container}" for name in names}
+            for name, path in ready.items():
+                path.replace(files[name])
+            self._complete = True
+            self._remove_hidden()
+        return Written(files, gain, self._peak, clipped, self._frames)
+
+    def _ready(self, name: str, gain: float) -> Path:
+        """The hidden file of one stem as it will be named: encoded, on the disk and with all frames."""
+        path = self._hidden(name)
+        if not self._direct:
+            path = self._encoded(name, gain)
+        if self._direct and not self._large:
+            _still_clock(path)
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+        with soundfile.SoundFile(native(path)) as file:
+            if file.frames != self._frames:
+                raise OutputError(f"'{path}': {file.frames} of {self._frames} frames arrived. Check the disk.")
+        return path
+
+    def _encoded(self, name: str, gain: float) -> Path:
+        """A second hidden file with the samples of the first times `gain`, in the encoding asked for."""
+        code, path = self.encoding, self._hidden(name + ".2")
+        subtype = {"mp3": "MPEG_LAYER_III", "ogg": "VORBIS"}.get(code.container)
+        subtype = subtype or (f"PCM_{code.bits}" if code.bits else "FLOAT")
+        container = code.container.upper()
+        if container == "WAV" and self._frames * self.channels * (code.bits or 32) // 8 >= _WAV_LIMIT:
+            container = "RF64"
+        source = soundfile.SoundFile(native(self._hidden(name)))
+        with source, self._create(path, container, subtype) as target:
+            while len(block := source.read(_BLOCK, dtype="float32", always_2d=True)):
+                target.write(_quantised(block * np.float32(gain), code, clamp=self.clip_mode != "none"))
+        if container == "WAV" and not code.bits:
+            _still_clock(path)
+        self._hidden(name).unlink()
+        return path
+
+    def _create(self, path: Path, container: str, subtype: str) -> soundfile.SoundFile:
+        """A new sound file open for writing."""
+        options: dict[str, object] = {}
+        if container == "MP3" and self.encoding.bitrate:
+            top, bottom = (320, 32) if self.rate >= 32000 else (160, 8)
+            level = (top - min(max(self.encoding.bitrate, bottom), top)) / (top - bottom)
+            options = {"bitrate_mode": "CONSTANT", "compression_level": min(level, 0.999)}
+        return soundfile.SoundFile(
+            native(path), "w", self.rate, self.channels, format=container, subtype=subtype, **options
+        )
+
+    def _hidden(self, name: str) -> Path:
+        return self.folder / f".{name}.{os.getpid()}.part"
+
+    def _remove_hidden(self) -> None:
+        for name in self.names:
+            for path in (self._hidden(name), self._hidden(name + ".2")):
+                path.unlink(missing_ok=True)
+
+    def _discard(self) -> None:
+        """Take back everything that was made, as far as it can be."""
+        for file in self._files.values():
+            with suppress(soundfile.SoundFileError, OSError):
+                file.close()
+        with suppress(OSError):
+            self._remove_hidden()
+            for folder in self._made:
+                folder.rmdir()
+
+
+def write(stems: Stems, folder: Path | str, encoding: Encoding | None = None, clip_mode: str | None = None) -> Written:
+    """Write stems in memory as `<folder>/<name>.wav`, or in another encoding; raises as StemWriter does."""
+    names, samples = stems.names, stems.samples
+    with StemWriter(Path(folder), names, stems.rate, samples.shape[1], encoding or Encoding(), clip_mode=clip_mode,
+                    frames=samples.shape[-1]) as writer:
+        for block in torch.split(samples, _BLOCK, dim=-1):
+            writer.write(block)
+        return writer.finish()
+
+
+def sweep(folder: Path) -> bool:
+    """Remove what a killed process left half-written in a folder; True when there was something.
+
+    Raises:
+        OutputError: a process that still runs is writing there.
+    """
+    found = [(path, int(match[1])) for path in folder.glob(".*.part")
+             if (match := re.fullmatch(r"\..+\.(\d+)\.part", path.name))]
+    for path, process in found:
+        if process != os.getpid() and _runs(process):
+            raise OutputError(f"'{folder}': process {process} is writing there. Wait for it, or use another --out.")
+        path.unlink(missing_ok=True)
+    return bool(found)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _quantised(block: np.ndarray, code: Encoding, *, clamp: bool) -> np.ndarray:
+    """Samples as the file will hold them: integers rounded to nearest and saturated, floats as they are."""
+    if code.bits is None:
+        return np.clip(block, -1.0, 1.0) if clamp else block
+    top = 1 << (code.bits - 1)
+    whole = np.clip(np.rint(block.astype(np.float64) * top), -top, top - 1).astype(np.int32)
+    return whole.astype(np.int16) if code.bits == 16 else whole << (32 - code.bits)
+
+
+def _still_clock(path: Path) -> None:
+    """Zero the time of day that libsndfile puts into the PEAK chunk of a float wav, so that equal sounds are equal."""
+    with path.open("rb+") as file:
+        at = file.read(4096).find(b"PEAK")
+        if at >= 0:
+            file.seek(at + 12)
+            file.write(bytes(4))
+
+
+@contextmanager
+def _as_output_error(folder: Path) -> Iterator[None]:
+    """Failures to write become one line that names the folder and the reason."""
+    try:
+        yield
+    except (OSError, soundfile.SoundFileError, AssertionError) as error:
+        if _is_full(folder, error):
+            raise SpaceError(f"'{folder}': no space left on the disk. Free some, then run the same command again; "
+                             "finished songs are kept.") from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or "a write failed"
+        raise OutputError(f"'{folder}': cannot be written: {reason}. Choose another --out.") from error
+
+
+def _is_full(folder: Path, error: BaseException) -> bool:
+    """libsndfile hides the reason of a failed write, so the space that is left is looked at too."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno) in (os.strerror(28), os.strerror(122))
+    there = next((parent for parent in (folder, *folder.parents) if parent.exists()), Path())
+    return "space" in str(error).lower() or shutil.disk_usage(there).free < _LITTLE_SPACE
