@@ -1,0 +1,308 @@
+"""The any-subset network: p(any stems | any other stems, the mixture, a prompt), for any part of the time line.
+
+Every stem i has a noise level sigma_i: 0 where it is known, sigma where it is being generated, or it is *hidden*: nothing of
+it is shown (the limit sigma -> infinity). The network predicts clean stems inside the preconditioning of EDM
+(Karras et al. 2022, https://arxiv.org/abs/2206.00364, Table 1), per frequency, because the noise has a colour s(f) and
+music a spectrum d(f):
+
+    e_i = (c_skip + c_in c_out a_i) X_i + c_out r_i            without a mixture
+    e_i = (c_skip + c_in c_out a_i) X_i + r_i Y                given the mixture Y
+    D_i = e_i + m_i (Y - sum_j e_j),  sum_i m_i = 1            so that the stems add up to Y at every noise level
+
+with real gains a, complex r and softmax masks m. With all stems hidden and a mixture given, one evaluation is the
+least-squares separator. A frame of the spectrum is four tokens, one a band; the top band is pooled over neighbouring bins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stemforge.models.blocks import Block
+from stemforge.models.spectra import Stft, colour, interpolate_db
+
+
+@dataclass(frozen=True)
+class ForgeConfig:
+    """Everything that shapes a Forge network. Edges are bins of the STFT; pools are (first bin, last bin, bins a group)."""
+
+    names: tuple[str, ...] = ("bass", "drums", "guitar", "piano", "other")
+    rate: int = 44100
+    channels: int = 2
+    segment: float = 6.0
+    n_fft: int = 3072
+    edges: tuple[int, ...] = (0, 36, 114, 306)
+    pools: tuple[tuple[int, int, int], ...] = ((306, 770, 4), (770, 1538, 8))
+    width: int = 256
+    heads: int = 4
+    hidden: int = 512
+    kernel: int = 7
+    layers: int = 6
+    rank: int = 256
+    prompt_width: int = 384
+    level_db: float = -20.0
+    spectrum_hz: tuple[float, ...] = (30.0, 100.0, 400.0, 1500.0, 5000.0, 20000.0)
+    spectrum_db: tuple[float, ...] = (-10.0, -6.0, -14.0, -28.0, -42.0, -64.0)
+    whitening: float = 0.5
+
+
+class Outputs(NamedTuple):
+    """What the network says about each stem.
+
+    masks: (batch, stem, channel, frame, group) logits; ratio: (batch, stem, channel, frame, low bin) complex;
+    gains: (batch, stem, channel, frame, group), None when no stem is shown; activity: (batch, stem, frame) logits.
+    """
+
+    masks: Tensor
+    ratio: Tensor
+    gains: Tensor | None
+    activity: Tensor
+
+
+class Forge(nn.Module):
+    """The network and its preconditioning; see the module's docstring for the formula."""
+
+    data_curve: Tensor
+    noise_curve: Tensor
+
+    def __init__(self, config: ForgeConfig | None = None) -> None:
+        super().__init__()
+        self.config = c = config or ForgeConfig()
+        self.names, self.rate, self.channels, self.segment = c.names, c.rate, c.channels, c.segment
+        self.stft = Stft(c.n_fft)
+        stems = len(c.names)
+        self.low = c.edges[-1]
+        self.spans = [(a, b) for a, b in zip(c.edges[:-1], c.edges[1:], strict=True)]
+        self.pooled = sum((b - a) // k for a, b, k in c.pools)
+        sizes = [b - a for a, b in self.spans] + [self.pooled]
+        planes = c.channels + 2 * (c.channels == 2)  # left, right, middle, side
+        low, top = stems * c.channels * 2, stems * c.channels
+        self.read_mixture = nn.ModuleList(nn.Linear((planes + 2 * c.channels) * n, c.width) for n in sizes[:-1])
+        self.read_mixture.append(nn.Linear(planes * sizes[-1], c.width))
+        self.read_stems = nn.ModuleList(nn.Linear(low * n, c.width) for n in sizes[:-1])
+        self.read_stems.append(nn.Linear(top * sizes[-1], c.width))
+        self.read_state = nn.Linear(stems * 10 + 1, c.width)
+        self.read_prompt = nn.Linear(c.prompt_width, c.width, bias=False)
+        self.band = nn.Parameter(torch.randn(len(sizes), 1, c.width) * 0.02)
+        blocks = (Block(c.width, c.heads, c.hidden, c.kernel, len(sizes), c.rank) for _ in range(c.layers))
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = nn.LayerNorm(c.width)
+        self.write_masks = nn.ModuleList(nn.Linear(c.width, top * n) for n in sizes)
+        self.write_gains = nn.ModuleList(nn.Linear(c.width, top * n) for n in sizes)
+        self.write_ratio = nn.ModuleList(nn.Linear(c.width, low * n) for n in sizes[:-1])
+        self.write_activity = nn.Linear(len(sizes) * c.width, stems)
+        self._start_small()
+        self._set_curves()
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Forge:
+        """Build from the table of a config.json (lists become tuples); ValueError or TypeError on unknown keys."""
+        freeze = lambda v: tuple(freeze(x) for x in v) if isinstance(v, list) else v  # noqa: E731
+        return cls(ForgeConfig(**{k: freeze(v) for k, v in config.items() if k != "architecture"}))
+
+    def to_config(self) -> dict[str, Any]:
+        """The table that `from_config` reads."""
+        return {"architecture": "forge", **asdict(self.config)}
+
+    def _start_small(self) -> None:
+        for linear in [*self.write_masks, *self.write_gains, *self.write_ratio]:
+            nn.init.normal_(linear.weight, std=0.01)
+            nn.init.zeros_(linear.bias)
+        for block in self.blocks:
+            for out in (block.attention.out, block.mlp.down, block.mixer.up):
+                nn.init.normal_(out.weight, std=0.5 * out.weight.shape[1] ** -0.5 / len(self.blocks) ** 0.5)
+
+    def _set_curves(self) -> None:
+        c = self.config
+        hz = torch.arange(c.n_fft // 2 + 1) * (c.rate / c.n_fft)
+        data = interpolate_db(list(c.spectrum_hz), list(c.spectrum_db), hz)
+        noise = interpolate_db(list(c.spectrum_hz), [c.whitening * db for db in c.spectrum_db], hz)
+        shift = (data.log().mean() - noise.log().mean()).exp()
+        self.noise_db = [c.whitening * db + 20 * shift.log10().item() for db in c.spectrum_db]
+        self.register_buffer("data_curve", data, persistent=False)
+        self.register_buffer("noise_curve", noise * shift, persistent=False)
+
+    def noise(self, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Noise of sigma 1 in the colour that this network was trained with; drawn on the CPU. like: (..., time)."""
+        white = torch.randn(like.shape, generator=generator)
+        return colour(white, self.rate, list(self.config.spectrum_hz), self.noise_db).to(like)
+
+    def pool(self, values: Tensor) -> Tensor:
+        """Mean over neighbouring bins of the top band. (..., frequency) -> (..., group of the top band)."""
+        values = functional.pad(values[..., self.low :], (0, self.config.pools[-1][1] - values.shape[-1]))
+        parts = [values[..., a - self.low : b - self.low].unflatten(-1, (-1, k)).mean(-1) for a, b, k in self.config.pools]
+        return torch.cat(parts, dim=-1)
+
+    def expand(self, values: Tensor) -> Tensor:
+        """(..., low bin + group) -> (..., frequency): each group speaks for its bins."""
+        parts, start = [values[..., : self.low]], self.low
+        for a, b, k in self.config.pools:
+            stop = start + (b - a) // k
+            parts.append(values[..., start:stop].repeat_interleave(k, dim=-1))
+            start = stop
+        return torch.cat(parts, dim=-1)[..., : self.config.n_fft // 2 + 1]
+
+    def _planes(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Power of each plane (left, right, middle, side), and the two complex planes that are shown as waves."""
+        power = y.real.square() + y.imag.square()
+        if self.channels == 1:
+            return power, y[..., : self.low]
+        cross = (y.real[:, :1] * y.real[:, 1:]) + (y.imag[:, :1] * y.imag[:, 1:])
+        half = 0.5 * power.sum(dim=1, keepdim=True)
+        low = y[..., : self.low] * 0.5**0.5
+        wave = torch.cat([low[:, :1] + low[:, 1:], low[:, :1] - low[:, 1:]], dim=1)
+        return torch.cat([power, half + cross, half - cross], dim=1).clamp_(min=0), wave
+
+    @torch.no_grad()
+    def _mixture_features(self, mixture: Tensor) -> list[Tensor]:
+        power, wave = self._planes(mixture / self.data_curve)  # (batch, plane, frame, frequency)
+        logs = (torch.cat([power[..., : self.low], self.pool(power)], dim=-1) + 1e-6).log()
+        squashed = wave * (-0.35 * logs[:, -wave.shape[1] :, :, : self.low]).exp()
+        parts = torch.cat([squashed.real, squashed.imag], dim=1)
+        logs = 0.25 * logs
+        cuts = [torch.cat([logs[..., a:b], parts[..., a:b]], dim=1) for a, b in self.spans] + [logs[..., self.low :]]
+        return [cut.transpose(1, 2).flatten(2) for cut in cuts]
+
+    def _stem_features(self, shown: Tensor) -> list[Tensor]:
+        wave = torch.view_as_real(shown[..., : self.low]).movedim(-1, 3)  # (batch, stem, channel, 2, frame, bin)
+        wave = wave.flatten(1, 3)
+        power = shown.real.square() + shown.imag.square()
+        logs = 0.25 * (self.pool(power).flatten(1, 2) + 1e-6).log()
+        return [cut.transpose(1, 2).flatten(2) for cut in [*(wave[..., a:b] for a, b in self.spans), logs]]
+
+    def _state_features(self, sigma: Tensor, hidden: Tensor, given: bool) -> Tensor:
+        c_noise = sigma.clamp(min=1e-4).log() / 4  # EDM Table 1
+        waves = [f(c_noise * k) for k in (1.0, 2.0, 4.0) for f in (torch.sin, torch.cos)]
+        known = (sigma == 0).float()
+        columns = torch.stack([*waves, c_noise, known, torch.ones_like(known), 1 - known], dim=-1)
+        columns = columns * (~hidden)[:, :, None, None]  # (batch, stem, frame, 10)
+        flat = columns.transpose(1, 2).flatten(2)
+        return functional.pad(flat, (0, 1), value=float(given))
+
+    def coefficients(self, sigma: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """c_skip, c_in, c_out of EDM Table 1 for each frequency. sigma: (batch, stem, frame) -> (batch, stem, 1, frame, frequency)."""
+        s2 = (sigma[:, :, None, :, None] * self.noise_curve) ** 2
+        d2 = self.data_curve**2
+        total = (s2 + d2).rsqrt()
+        shown = (~hidden)[:, :, None, None, None].float()
+        c_out = torch.where(hidden[:, :, None, None, None], self.data_curve, s2.sqrt() * self.data_curve * total)
+        return d2 * total**2 * shown, total * shown, c_out
+
+    def forward(
+        self,
+        mixture: Tensor | None,
+        stems: Tensor | None = None,
+        sigma: Tensor | None = None,
+        hidden: Tensor | None = None,
+        prompt: Tensor | None = None,
+    ) -> Outputs:
+        """One evaluation on spectra.
+
+        mixture: (batch, channel, frame, frequency) complex or None; stems: the stems shown, already scaled by c_in,
+        (batch, stem, channel, frame, frequency) complex or None; sigma: (batch, stem, frame); hidden: (batch, stem) bool;
+        prompt: (batch, prompt_width) embedding or None.
+        """
+        features = [torch.zeros((), device=self.band.device)] * len(self.band)
+        if mixture is not None:
+            features = [read(x) for read, x in zip(self.read_mixture, self._mixture_features(mixture), strict=True)]
+            batch, frames = mixture.shape[0], mixture.shape[2]
+        if stems is not None and sigma is not None and hidden is not None:
+            shown = [read(x) for read, x in zip(self.read_stems, self._stem_features(stems), strict=True)]
+            features = [a + b for a, b in zip(features, shown, strict=True)]
+            batch, frames = stems.shape[0], stems.shape[3]
+        if sigma is None or hidden is None:
+            sigma = torch.zeros(batch, len(self.names), frames, device=self.band.device)
+            hidden = torch.ones(batch, len(self.names), dtype=torch.bool, device=self.band.device)
+        state = self.read_state(self._state_features(sigma, hidden, mixture is not None))
+        if prompt is not None:
+            state = state + self.read_prompt(prompt)[:, None]
+        x = torch.stack([band + state for band in features], dim=1) + self.band
+        for block in self.blocks:
+            x = block(x)
+        return self._write(self.norm(x), stems is not None)
+
+    def _write(self, x: Tensor, shown: bool) -> Outputs:
+        tokens, lead = x.unbind(1), (len(self.names), self.channels)
+
+        def write(heads: nn.ModuleList, parts: tuple[int, ...]) -> Tensor:
+            out = [head(t).float().unflatten(-1, (*parts, -1)) for head, t in zip(heads, tokens, strict=False)]
+            return torch.cat(out, dim=-1).movedim(1, len(parts) + 1)  # (batch, *parts, frame, group)
+
+        activity = self.write_activity(x.transpose(1, 2).flatten(2)).float().transpose(1, 2)
+        gains = write(self.write_gains, lead) if shown else None
+        ratio = torch.complex(*write(self.write_ratio, (2, *lead)).unbind(1))
+        masks = write(self.write_masks, lead) + functional.logsigmoid(activity)[:, :, None, :, None]
+        return Outputs(masks, ratio * activity.sigmoid()[:, :, None, :, None], gains, activity)
+
+    def combine(
+        self, out: Outputs, mixture: Tensor | None, stems: Tensor | None, sigma: Tensor, hidden: Tensor
+    ) -> Tensor:
+        """The formula of the module's docstring. stems: X, as shown. -> (batch, stem, channel, frame, frequency) complex."""
+        c_skip, c_in, c_out = self.coefficients(sigma, hidden)
+        free = ((sigma > 0) | hidden[:, :, None])[:, :, None, :, None]
+        base = mixture[:, None, ..., : self.low] if mixture is not None else c_out[..., : self.low]
+        top = self.config.n_fft // 2 + 1 - self.low
+        e = functional.pad(out.ratio * base * free, (0, top))
+        if stems is not None and out.gains is not None:
+            e = e + (c_skip + c_in * c_out * self.expand(out.gains)) * stems
+        if mixture is None:
+            return e
+        shares = self.expand(out.masks.masked_fill(~free, -1e4).softmax(dim=1))
+        return e + shares * (mixture - e.sum(dim=1))[:, None]
+
+    def frame_sigma(self, sigma: Tensor, time: int) -> Tensor:
+        """Largest noise level that each frame sees. (batch, stem, 1 or time) -> (batch, stem, frame)."""
+        frames, n, hop = self.stft.frames(time), self.stft.n_fft, self.stft.hop
+        if sigma.shape[-1] == 1:
+            return sigma.expand(-1, -1, frames)
+        padded = functional.pad(sigma, (n - hop, (frames - 1) * hop + hop - time))
+        return functional.max_pool1d(padded, n, hop)
+
+    def denoise(
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        *,
+        mixture: Tensor | None = None,
+        hidden: Tensor | None = None,
+        prompt: Tensor | None = None,
+    ) -> Tensor:
+        """E[stems | x, what is given]. x: (batch, stem, channel, time) = stems + sigma * noise.
+
+        sigma: broadcastable to (batch, stem, 1 or time), 0 where a stem is known; mixture: (batch, channel, time) or None;
+        hidden: (batch, stem) bool, the stems of which x says nothing. Returns the shape of x; with a mixture the stems add up to it.
+        """
+        batch, count, _, time = x.shape
+        hidden = torch.zeros(batch, count, dtype=torch.bool, device=x.device) if hidden is None else hidden
+        sigma = torch.as_tensor(sigma, device=x.device, dtype=x.dtype)
+        sigma = self.frame_sigma(sigma.expand(batch, count, sigma.shape[-1] if sigma.dim() else 1), time)
+        y = self.stft(mixture) if mixture is not None else None
+        seen = self.stft(x * ~hidden[:, :, None, None])
+        out = self(y, seen * self.coefficients(sigma, hidden)[1], sigma, hidden, prompt)
+        return self.stft.inverse(self.combine(out, y, seen, sigma, hidden), time)
+
+    def separate(self, mixture: Tensor, *, steps: int = 1, generator: torch.Generator | None = None) -> Tensor:
+        """Stems of a mixture (batch, channel, time), any time >= 1 -> (batch, stem, channel, time), adding up to it.
+
+        One evaluation with all stems hidden; each further step adds a little noise to the estimate and denoises it again
+        (from sigma 0.1 down), which repairs detail. The level of the mixture does not matter.
+        """
+        level = mixture.square().mean(dim=(1, 2), keepdim=True).sqrt()
+        gain = 10 ** (self.config.level_db / 20) / level.clamp(min=1e-4)
+        y = mixture * gain
+        spectrum = self.stft(y)
+        stems = self.stft.inverse(self._shares(spectrum), y.shape[-1])
+        for step in range(1, steps):
+            sigma = torch.full((1, 1, 1), 0.1 * (1 - (step - 1) / (steps - 1)), device=y.device)
+            stems = self.denoise(stems + sigma[..., None] * self.noise(stems, generator), sigma, mixture=y)
+        return stems / gain[:, None]
+
+    def _shares(self, spectrum: Tensor) -> Tensor:
+        out = self(spectrum)
+        hidden = torch.ones(spectrum.shape[0], len(self.names), dtype=torch.bool, device=spectrum.device)
+        sigma = torch.zeros(*hidden.shape, spectrum.shape[2], device=spectrum.device)
+        return self.combine(out, spectrum, None, sigma, hidden)

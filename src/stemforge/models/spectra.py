@@ -1,0 +1,73 @@
+"""Time to frequency and back, exactly: a tight frame of Hann windows, and noise with the colour of music.
+
+With a periodic Hann window w of n samples and a hop of n/3 the squares of the shifted windows add up to 9/8 everywhere,
+so the transform analysed and synthesised with w is inverted without any division by an envelope, and a sum of spectra
+is the spectrum of the sum: stems that add up in frequency add up in time.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class Stft(nn.Module):
+    """Short-time Fourier transform scaled so that white noise of variance 1 has coefficients of variance 1.
+
+    n_fft: window in samples, a multiple of 3; the hop is a third of it. frequencies = n_fft // 2 + 1.
+    """
+
+    window: Tensor
+
+    def __init__(self, n_fft: int = 3072) -> None:
+        super().__init__()
+        if n_fft % 3:
+            raise ValueError(f"n_fft {n_fft}: must be a multiple of 3")
+        self.n_fft, self.hop = n_fft, n_fft // 3
+        self.register_buffer("window", torch.hann_window(n_fft, periodic=True), persistent=False)
+        self.scale = 1 / math.sqrt(3 / 8 * n_fft)  # sum of squares of a Hann window: 3/8 n
+
+    def frames(self, time: int) -> int:
+        """Number of frames that cover `time` samples, each sample by three windows."""
+        return math.ceil((time + self.n_fft - self.hop) / self.hop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., time) real, time >= 1 -> (..., frame, frequency) complex."""
+        time = x.shape[-1]
+        before = self.n_fft - self.hop
+        after = (self.frames(time) - 1) * self.hop + self.n_fft - before - time
+        framed = nn.functional.pad(x, (before, after)).unfold(-1, self.n_fft, self.hop)
+        return torch.fft.rfft(framed * (self.window * self.scale))
+
+    def inverse(self, spectrum: Tensor, time: int) -> Tensor:
+        """(..., frame, frequency) complex -> (..., time) real: the least-squares inverse, exact on spectra of signals."""
+        framed = torch.fft.irfft(spectrum, n=self.n_fft) * (self.window / (self.scale * 9 / 8))
+        *lead, count, _ = framed.shape
+        thirds = framed.unflatten(-1, (3, self.hop))
+        out = framed.new_zeros(*lead, count + 2, self.hop)
+        for shift in range(3):
+            out[..., shift : shift + count, :] += thirds[..., shift, :]
+        before = self.n_fft - self.hop
+        return out.flatten(-2)[..., before : before + time]
+
+
+def interpolate_db(points_hz: list[float], points_db: list[float], frequencies: Tensor) -> Tensor:
+    """Amplitude at `frequencies` (Hz) of a curve given in dB at `points_hz`, linear over log-frequency, flat outside."""
+    x = torch.tensor(points_hz, dtype=torch.float64).log()
+    y = torch.tensor(points_db, dtype=torch.float64)
+    at = frequencies.double().clamp(points_hz[0], points_hz[-1]).log()
+    right = torch.searchsorted(x, at).clamp(1, len(x) - 1)
+    part = (at - x[right - 1]) / (x[right] - x[right - 1])
+    return (10 ** ((y[right - 1] + part * (y[right] - y[right - 1])) / 20)).float()
+
+
+def colour(white: Tensor, rate: int, points_hz: list[float], points_db: list[float]) -> Tensor:
+    """White noise (..., time) filtered with zero phase to the given amplitude curve; linear, so the state space stays linear."""
+    time = white.shape[-1]
+    padded = 1 << max(time - 1, 1).bit_length()
+    spectrum = torch.fft.rfft(white, n=padded)
+    frequencies = torch.fft.rfftfreq(padded, 1 / rate)
+    gain = interpolate_db(points_hz, points_db, frequencies).to(white.device)
+    return torch.fft.irfft(spectrum * gain, n=padded)[..., :time]

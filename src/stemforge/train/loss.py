@@ -1,0 +1,122 @@
+"""What training minimises.
+
+Separation (all stems hidden): the logarithm of the squared error of each stem against the energy of the mixture, whole and
+band by band, log10(|D_i - x_i|^2 / |y|^2 + tau): the signal-to-noise ratio itself, with a floor so that a silent stem is
+driven to 40 dB under the mixture and no further (Wisdom et al. 2020, https://arxiv.org/abs/2006.12701, eq. 4).
+All other tasks: the weighted squared error of EDM (Karras et al. 2022, https://arxiv.org/abs/2206.00364, eq. 8), with equal
+weight for each octave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from stemforge.models.forge import Forge, Outputs
+
+ACTIVE = 1e-4  # a stem sounds in a frame if its energy is more than this part of the mixture's mean energy
+
+
+class Moments(NamedTuple):
+    """Second moments of mixture Y and stems X, summed over the bins of a group: all that the error of masks depends on.
+
+    yy: |Y|^2 (batch, 1, channel, frame, group); xx: |X_i|^2 (batch, stem, channel, frame, group);
+    yx: Re(Y* X_i), same shape; yx_imag: Im(Y* X_i) of the low bins, each a group of its own.
+    """
+
+    yy: Tensor
+    xx: Tensor
+    yx: Tensor
+    yx_imag: Tensor
+
+
+@torch.no_grad()
+def moments(network: Forge, y: Tensor, x: Tensor) -> Moments:
+    """y: (batch, channel, frame, frequency), x: (batch, stem, channel, frame, frequency), complex."""
+    low, y = network.low, y[:, None]
+    flat_y, flat_x = (torch.view_as_real(s.contiguous()).flatten(-2) for s in (y, x))
+
+    def groups(a: Tensor, b: Tensor) -> Tensor:
+        """Sum of a * b over real and imaginary parts and over the bins of each group."""
+        parts = [(a[..., : 2 * low] * b[..., : 2 * low]).unflatten(-1, (-1, 2)).sum(-1)]
+        for first, last, size in network.config.pools:
+            last = first + (min(last, y.shape[-1]) - first) // size * size
+            product = a[..., 2 * first : 2 * last] * b[..., 2 * first : 2 * last]
+            parts.append(product.unflatten(-1, (-1, 2 * size)).sum(-1))
+        return _with_last_group(network, torch.cat(parts, dim=-1), a, b)
+
+    imag = y.real[..., :low] * x.imag[..., :low] - y.imag[..., :low] * x.real[..., :low]
+    return Moments(groups(flat_y, flat_y), groups(flat_x, flat_x), groups(flat_y, flat_x), imag)
+
+
+def _with_last_group(network: Forge, sums: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    missing = network.low + network.pooled - sums.shape[-1]
+    if not missing:
+        return sums
+    size = network.config.pools[-1][2]
+    start = 2 * (network.config.pools[-1][1] - size * missing)
+    return torch.cat([sums, (a[..., start:] * b[..., start:]).sum(-1, keepdim=True)], dim=-1)
+
+
+def energies(network: Forge, out: Outputs, m: Moments) -> Tensor:
+    """Energy of the error of each stem and band with all stems hidden. -> (batch, stem, band).
+
+    D_i = q_i Y with q_i = r_i + m_i (1 - sum r), so the error is |q|^2 |Y|^2 - 2 Re(q* Y* X) + |X|^2: exact, all real.
+    """
+    low, shares = network.low, out.masks.softmax(dim=1)
+    real, imag = out.ratio.real, out.ratio.imag
+    q_real = torch.cat([real + shares[..., :low] * (1 - real.sum(1, keepdim=True)), shares[..., low:]], dim=-1)
+    q_imag = imag - shares[..., :low] * imag.sum(1, keepdim=True)
+    error = m.yy * q_real * q_real - 2 * q_real * m.yx + m.xx
+    extra = m.yy[..., :low] * q_imag * q_imag - 2 * q_imag * m.yx_imag
+    error, extra = error.sum(dim=(2, 3)), extra.sum(dim=(2, 3))
+    bands = [error[..., a:b].sum(-1) + extra[..., a:b].sum(-1) for a, b in network.spans]
+    return torch.stack([*bands, error[..., low:].sum(-1)], dim=-1).clamp(min=0)
+
+
+def by_band(network: Forge, energy: Tensor) -> Tensor:
+    """(..., group) summed over the groups of each band -> (..., band)."""
+    spans = [*network.spans, (network.low, energy.shape[-1])]
+    return torch.stack([energy[..., a:b].sum(-1) for a, b in spans], dim=-1)
+
+
+def separation_loss(network: Forge, mixture: Tensor, stems: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+    """One evaluation with all stems hidden. mixture: (batch, channel, time); stems: (batch, stem, channel, time)."""
+    y = network.stft(mixture)
+    m = moments(network, y, network.stft(stems))
+    out = network(y)
+    error = energies(network, out, m)
+    total = by_band(network, m.yy.sum(dim=(1, 2, 3)))[:, None]  # (batch, 1, band)
+    whole = (error.sum(-1) / total.sum(-1).clamp(min=1e-8) + 1e-4).log10()
+    bands = (error / total.clamp(min=1e-8) + 1e-3).log10()
+    each = m.xx.sum(dim=(2, 4))  # (batch, stem, frame)
+    sounding = (each > ACTIVE * m.yy.sum(dim=(2, 4)).mean(-1, keepdim=True)).float()
+    activity = functional.binary_cross_entropy_with_logits(out.activity, sounding)
+    loss = whole.mean() + 0.5 * bands.mean() + 0.1 * activity
+    return loss, {"snr_db": -10 * whole.mean().detach(), "activity": activity.detach()}
+
+
+def denoising_loss(
+    network: Forge, stems: Tensor, sigma: Tensor, hidden: Tensor, mixture: Tensor | None, noise: Tensor
+) -> tuple[Tensor, Mapping[str, Tensor]]:
+    """Weighted squared error of the stems that are being generated.
+
+    stems, noise: (batch, stem, channel, time); sigma: (batch, stem, 1 or time), 0 where known; hidden: (batch, stem) bool,
+    neither shown nor scored; mixture: (batch, channel, time) or None.
+    """
+    frames = network.frame_sigma(sigma, stems.shape[-1])
+    x = network.stft((stems + sigma[:, :, None] * noise) * ~hidden[:, :, None, None])
+    y = network.stft(mixture) if mixture is not None else None
+    _, c_in, c_out = network.coefficients(frames, hidden)
+    out = network(y, x * c_in, frames, hidden)
+    gap = network.combine(out, y, x, frames, hidden) - network.stft(stems)
+    octave = 1 / (torch.arange(gap.shape[-1], device=gap.device) + 15.0)
+    weight = (octave / octave.sum()) / c_out.clamp(min=1e-6).square()
+    each = ((gap.real.square() + gap.imag.square()) * weight).sum(-1).mean(2)  # (batch, stem, frame)
+    scored = (frames > 0) & ~hidden[:, :, None]
+    loss = (each * scored).sum() / scored.sum().clamp(min=1)
+    return loss, {"denoising": loss.detach()}

@@ -1,0 +1,40 @@
+"""The score that training watches: active SI-SDR improvement on songs and sounds that it never sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from stemforge.audio.metrics import active_gains
+from stemforge.models.forge import Forge
+from stemforge.train.data import Float, Song
+
+
+def excerpts(songs: list[Song], names: tuple[str, ...], rate: int, count: int) -> list[Float]:
+    """`count` fixed pieces of 8 s, (stem, 2, time), spread evenly over all songs."""
+    length, found = 8 * rate, []
+    silent = np.zeros((2, length), np.float32)
+    for k in range(count):
+        song = songs[k * len(songs) // count]
+        start = int((0.2 + 0.6 * ((k * 0.618) % 1)) * max(0, song.frames - length))
+        found.append(np.stack([song.stems[n].read(start, length) if n in song.stems else silent for n in names]))
+    return found
+
+
+@torch.no_grad()
+def validate(network: Forge, pieces: list[Float]) -> Mapping[str, float]:
+    """Mean active SI-SDR improvement in dB of each stem over the windows of all pieces, and their mean as `all`."""
+    gains: dict[str, list[float]] = {}
+    for piece in pieces:
+        mixture = torch.from_numpy(piece.sum(0)[None]).to(network.data_curve.device)
+        estimates = network.separate(mixture)[0].float().cpu().numpy()
+        refs, ests = (
+            {name: x.mean(0).astype(np.float64) for name, x in zip(network.names, stems, strict=True)}
+            for stems in (piece, estimates)
+        )
+        for name, found in active_gains(refs, ests, network.rate).items():
+            gains.setdefault(name, []).extend(found)
+    means = {name: float(np.mean(gains[name])) for name in network.names if name in gains}
+    return means | {"all": float(np.mean(list(means.values()))) if means else float("nan")}

@@ -1,0 +1,132 @@
+"""The any-subset network: exact sums, known stems kept, hidden stems unseen, any length, any level."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny import TINY, tiny_network
+
+from stemforge.models.forge import Forge
+
+
+@pytest.fixture(scope="module")
+def network() -> Forge:
+    """Random weights, with heads large enough that every term of the formula matters."""
+    torch.manual_seed(0)
+    network = tiny_network()
+    for linear in [*network.write_masks, *network.write_gains, *network.write_ratio]:
+        torch.nn.init.normal_(linear.weight, std=0.5)
+    return network.eval().requires_grad_(False)
+
+
+def sound(*shape: int, seed: int = 0) -> torch.Tensor:
+    return 0.1 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("time", [1, 2, 31, 32, 33, 1000])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_separated_stems_add_up_to_the_mixture(network, time, steps):
+    """For any length and number of steps the stems sum to the input, below -100 dB."""
+    mixture = sound(2, 2, time)
+    stems = network.separate(mixture, steps=steps, generator=torch.Generator().manual_seed(1))
+    assert stems.shape == (2, 3, 2, time)
+    assert (stems.sum(1) - mixture).abs().max() < 1e-5 * mixture.abs().max()
+
+
+@pytest.mark.parametrize("sigma", [0.01, 1.0, 50.0])
+def test_denoised_stems_add_up_at_every_noise_level(network, sigma):
+    """Given a mixture, the sum is exact by construction, not only without noise."""
+    x, mixture = sound(1, 3, 2, 500), sound(1, 2, 500, seed=3)
+    stems = network.denoise(x, torch.tensor(sigma), mixture=mixture)
+    torch.testing.assert_close(stems.sum(1), mixture, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_known_stems_come_back_unchanged(network, given):
+    """A stem with sigma 0 is returned as it is, with and without a mixture."""
+    x = sound(1, 3, 2, 500)
+    sigma = torch.tensor([[[0.0], [1.0], [1.0]]])
+    stems = network.denoise(x, sigma, mixture=x.sum(1) if given else None)
+    torch.testing.assert_close(stems[:, 0], x[:, 0], atol=1e-5, rtol=0)
+
+
+def test_known_time_comes_back_unchanged(network):
+    """Samples further than a window from noise are returned as they are."""
+    x = sound(1, 3, 2, 2000)
+    sigma = torch.zeros(1, 3, 2000)
+    sigma[..., 900:1100] = 1.0
+    stems = network.denoise(x, sigma)
+    torch.testing.assert_close(stems[..., :700], x[..., :700], atol=1e-5, rtol=0)
+    assert (stems[..., 900:1100] - x[..., 900:1100]).abs().max() > 1e-4
+
+
+def test_a_hidden_stem_is_not_seen(network):
+    """What is written in a hidden stem changes nothing."""
+    x, hidden = sound(1, 3, 2, 500), torch.tensor([[False, True, False]])
+    other = x.clone()
+    other[:, 1] = 7.0
+    first, second = (network.denoise(v, torch.tensor(0.5), hidden=hidden) for v in (x, other))
+    torch.testing.assert_close(first, second)
+
+
+def test_the_mixture_and_the_prompt_are_seen(network):
+    """Both conditions change the answer."""
+    x = sound(1, 3, 2, 500)
+    plain = network.denoise(x, torch.tensor(1.0))
+    told = network.denoise(x, torch.tensor(1.0), prompt=torch.ones(1, TINY["prompt_width"]))
+    given = network.denoise(x, torch.tensor(1.0), mixture=x.sum(1))
+    assert (plain - told).abs().max() > 1e-6
+    assert (plain - given).abs().max() > 1e-6
+
+
+def test_without_noise_the_denoiser_is_the_identity(network):
+    """As sigma falls to zero, D(x; sigma) goes to x (EDM: c_skip -> 1, c_out -> 0)."""
+    x = sound(1, 3, 2, 500)
+    gaps = [(network.denoise(x, torch.tensor(s)) - x).abs().max().item() for s in (1e-1, 1e-3, 1e-5)]
+    assert gaps[0] > 10 * gaps[1] > 0
+    assert gaps[2] < 1e-5
+
+
+def test_level_of_the_mixture_does_not_matter(network):
+    """A song 30 dB softer gives the same stems, 30 dB softer."""
+    mixture = sound(1, 2, 800)
+    loud, soft = network.separate(mixture), network.separate(mixture * 10**-1.5)
+    torch.testing.assert_close(soft * 10**1.5, loud, atol=1e-5, rtol=1e-3)
+
+
+def test_silence_gives_silence(network):
+    """Digital silence in, digital silence out, no NaN."""
+    assert network.separate(torch.zeros(1, 2, 700)).abs().max() == 0
+
+
+def test_config_round_trip():
+    """A network built from its own config has the same shape, and an unknown key is refused."""
+    network = tiny_network()
+    again = Forge.from_config(network.to_config())
+    assert [p.shape for p in again.parameters()] == [p.shape for p in network.parameters()]
+    with pytest.raises(TypeError):
+        Forge.from_config(TINY | {"colour": 1})
+
+
+def test_mono_networks_work_too():
+    """With one channel there are no middle and side planes; sums hold as well."""
+    torch.manual_seed(0)
+    network = tiny_network(channels=1)
+    mixture = sound(1, 1, 300)
+    with torch.no_grad():
+        torch.testing.assert_close(network.separate(mixture).sum(1), mixture, atol=1e-5, rtol=0)
+
+
+def test_pool_and_expand_agree(network):
+    """Pooling what was expanded gives the groups back."""
+    groups = torch.rand(3, network.low + network.pooled)
+    pooled = network.pool(network.expand(groups))
+    torch.testing.assert_close(pooled[..., :-1], groups[..., network.low : -1])
+
+
+def test_noise_is_drawn_on_the_cpu_from_the_generator(network):
+    """The same seed gives the same noise, another seed another."""
+    like = torch.zeros(2, 100)
+    a, b, c = (network.noise(like, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+    torch.testing.assert_close(a, b)
+    assert (a - c).abs().max() > 0.01 * a.abs().max()

@@ -1,0 +1,152 @@
+"""Losses equal their definitions, batches depend on (seed, step) alone, a resumed run equals the uncut one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+from tiny import TINY, tiny_network, tiny_songs
+
+from stemforge.errors import InputError
+from stemforge.train.data import TASKS, Crops, StemFile, find_songs
+from stemforge.train.loss import energies, moments
+from stemforge.train.trainer import TrainConfig, averaged, fit, resume, save, schedule, start
+from stemforge.train.validate import validate
+
+CONFIG = TrainConfig(
+    steps=6, batch_size=2, seconds=0.25, warmup=2, precision="32-true", network=TINY, shares=(0.4, 0.2, 0.2, 0.1, 0.1)
+)
+
+
+@pytest.fixture
+def songs(tmp_path):
+    return find_songs(tiny_songs(tmp_path / "songs"), tuple(TINY["names"]))
+
+
+def crops_of(songs, **changes) -> Crops:
+    given = {"rate": 8000, "seconds": 0.25, "batch_size": 2, "seed": 0, "shares": CONFIG.shares} | changes
+    return Crops(songs, tuple(TINY["names"]), **given)
+
+
+def test_energies_equal_the_error_of_the_combined_spectra():
+    """The fast formula gives |D - X|^2 summed over bins, channels and frames."""
+    torch.manual_seed(0)
+    network = tiny_network()
+    for linear in [*network.write_masks, *network.write_ratio]:
+        torch.nn.init.normal_(linear.weight, std=0.5)
+    stems = 0.1 * torch.randn(2, 3, 2, 900)
+    x, y = network.stft(stems), network.stft(stems.sum(1))
+    with torch.no_grad():
+        found = energies(network, network(y), moments(network, y, x))
+        hidden = torch.ones(2, 3, dtype=torch.bool)
+        d = network.combine(network(y), y, None, torch.zeros(2, 3, y.shape[2]), hidden)
+    wanted = (d - x).abs().square().sum(dim=(2, 3, 4))
+    torch.testing.assert_close(found.sum(-1), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_batches_depend_on_seed_and_step_alone(songs):
+    """The same step gives the same batch, twice and in any order; another seed another."""
+    crops = crops_of(songs)
+    first = [crops.batch(k) for k in range(4)]
+    for k in reversed(range(4)):
+        again = crops.batch(k)
+        assert again.task == first[k].task
+        torch.testing.assert_close(again.stems, first[k].stems, rtol=0, atol=0)
+    assert any((crops_of(songs, seed=1).batch(k).stems.shape != b.stems.shape) or
+               (crops_of(songs, seed=1).batch(k).stems != b.stems).any() for k, b in enumerate(first))
+
+
+def test_every_task_comes_and_asks_for_what_it_should(songs):
+    """All tasks appear; a mixture is given to separation only; imputation knows a stem, inpainting a stretch of time."""
+    seen = {}
+    crops = crops_of(songs)
+    for k in range(60):
+        seen.setdefault(crops.batch(k).task, crops.batch(k))
+    assert set(seen) == set(TASKS)
+    assert {t for t, b in seen.items() if b.mixture is not None} == {"separate", "denoise"}
+    assert seen["separate"].hidden.all()
+    assert (seen["impute"].sigma == 0).any() and (seen["impute"].sigma > 0).any()
+    assert seen["inpaint"].sigma.shape[-1] == seen["inpaint"].stems.shape[-1]
+    known = (seen["inpaint"].sigma == 0).float().mean()
+    assert 0.4 < known < 1
+
+
+def test_songs_of_one_item_stay_together_outside_separation(songs):
+    """The stems of a generated item are those of one song at one time."""
+    crops = crops_of(songs, shares=(0, 0, 1, 0, 0))
+    batch = crops.batch(0)
+    assert batch.task == "generate"
+    for item in batch.stems.numpy():
+        match = [
+            any(np.allclose(item[0], item[0] * 0 + part, atol=1e-4) for part in (_cut(song, "bass", item[0]),))
+            for song in songs
+        ]
+        assert any(match)
+
+
+def _cut(song, name, wanted):
+    """The piece of the stem that fits best, channels in either order."""
+    whole = song.stems[name].read(0, song.frames)
+    starts = range(song.frames - wanted.shape[-1] + 1)
+    pieces = [whole[:, s : s + wanted.shape[-1]] for s in starts]
+    return min((p for piece in pieces for p in (piece, piece[::-1])), key=lambda p: float(np.abs(p - wanted).max()))
+
+
+def test_reading_past_the_end_gives_zeros(songs):
+    """A crop that reaches beyond a stem is filled up with silence."""
+    stem = songs[0].stems["bass"]
+    found = stem.read(stem.frames - 10, 50)
+    assert found.shape == (2, 50) and np.abs(found[:, 10:]).max() == 0 and np.abs(found[:, :10]).max() > 0
+
+
+def test_what_cannot_be_read_is_named(tmp_path):
+    """An empty folder and a broken file raise InputError with the path."""
+    with pytest.raises(InputError, match="no folder"):
+        find_songs(tmp_path, ("bass",))
+    broken = tmp_path / "bass.wav"
+    broken.write_text("not sound")
+    with pytest.raises(InputError, match="bass.wav"):
+        StemFile.open(broken)
+
+
+def test_schedule_rises_holds_and_falls():
+    """Linear warm-up to 1, constant, linear to 0 at the end."""
+    config = TrainConfig(steps=100, warmup=10, decay=0.2)
+    values = [schedule(k, config) for k in range(100)]
+    assert values[0] == pytest.approx(0.1) and values[9:80] == [1.0] * 71
+    assert values[99] == pytest.approx(0.05) and sorted(values[80:], reverse=True) == values[80:]
+
+
+def weights_after(folder, songs, stops):
+    """Train CONFIG, leaving and resuming at each of `stops`."""
+    fabric = Fabric(accelerator="cpu", devices=1)
+    for stop in [*stops, CONFIG.steps]:
+        run = resume(CONFIG, folder)
+        for _ in fit(run, crops_of(songs), fabric):
+            if run.index >= stop:
+                break
+        save(run, folder)
+    return run
+
+
+def test_a_resumed_run_equals_the_uncut_one(tmp_path, songs):
+    """Cut at steps 1 and 4 and resumed, weights and averages are the same bit for bit."""
+    whole = weights_after(tmp_path / "whole", songs, [])
+    cut = weights_after(tmp_path / "cut", songs, [1, 4])
+    for a, b in ((whole.network, cut.network), (averaged(whole), averaged(cut))):
+        for (name, x), (_, y) in zip(a.state_dict().items(), b.state_dict().items(), strict=True):
+            assert torch.equal(x, y), name
+
+
+def test_training_learns(tmp_path, songs):
+    """On two songs of tones and clicks, 150 steps of separation gain decibels."""
+    config = TrainConfig(**{**CONFIG.__dict__, "steps": 150, "shares": (1.0, 0, 0, 0, 0), "ema": 0.9})
+    run = start(config)
+    piece = [np.stack([s.read(0, 12000) for s in songs[0].stems.values()])]
+    pieces = [np.concatenate([p, p, p], axis=-1) for p in piece]
+    before = validate(run.network, pieces)["all"]
+    steps = list(fit(run, crops_of(songs, shares=config.shares), Fabric(accelerator="cpu", devices=1)))
+    assert [s.index for s in steps] == list(range(150))
+    assert all(np.isfinite(s.loss) for s in steps)
+    assert validate(averaged(run), pieces)["all"] > before + 3
