@@ -38,7 +38,7 @@ def test_make_targets_of_the_readme_exist() -> None:
     """What README and CONTRIBUTING ask to type is in the Makefile."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for name in ("README.md", "CONTRIBUTING.md"):
-        for target in re.findall(r"\bmake ([a-z]+(?:-[a-z]+)*)", (ROOT / name).read_text(encoding="utf-8")):
+        for target in re.findall(r"(?:`|^)make ([a-z-]+)", (ROOT / name).read_text(encoding="utf-8"), re.M):
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 

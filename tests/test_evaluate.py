@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,6 @@ import torch
 from stemforge.errors import InputError, UsageError
 from stemforge.tasks.evaluate import evaluate, means
 from stemforge.tasks.score import separate_sums, sum_of_stems
-from stemforge.types import Audio
 
 RATE = 16000
 HZ = {"bass": 250, "drums": 500, "other": 1000}
@@ -143,13 +143,23 @@ def test_mixture_file_is_no_stem(ref: Path) -> None:
     assert sum_of_stems(ref / "first").samples.numpy() == pytest.approx(sum(tone(s) for s in HZ).T, abs=1e-6)
 
 
+class Thirds:
+    """A separator that gives each of its stems a third of the mixture."""
+
+    names = tuple(HZ)
+    rate, channels = RATE, 2
+
+    def stream(self, blocks: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """(channel, time) -> (stem, channel, time)."""
+        for block in blocks:
+            yield torch.stack([block / 3] * 3)
+
+
 def test_separate_sums_feeds_the_score(ref: Path, tmp_path: Path) -> None:
     """A separator that gives each stem a third of the sum improves nothing, and its stems add up."""
-
-    def thirds(mixture: Audio, folder: Path) -> None:
-        write(folder, {stem: (mixture.samples / 3).numpy().T for stem in HZ}, mixture.rate)
-
-    separate_sums(ref, tmp_path / "est", thirds)
+    done = []
+    separate_sums(ref, tmp_path / "est", Thirds(), on_song=done.append)
+    assert done == ["first", "second"]
     scores = evaluate(ref, tmp_path / "est")
     assert means(scores)["active"]["all"] == pytest.approx(0, abs=1e-3)
     assert max(score.sum_db for score in scores) < -100

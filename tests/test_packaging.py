@@ -16,7 +16,7 @@ LOAD = """
 from stemforge import checkpoints
 import stemforge
 print(stemforge.__file__)
-print(*checkpoints.names())
+print(*checkpoints.available())
 """
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import torch
 
 from stemforge.audio.io import read
+from stemforge.audio.writer import write
 from stemforge.errors import InputError
 from stemforge.tasks.evaluate import find_stem, list_songs, list_stems
-from stemforge.types import Audio
+from stemforge.tasks.separate import separate
+from stemforge.types import Audio, Separator
 
 
 def sum_of_stems(song: Path) -> Audio:
@@ -30,12 +32,13 @@ def sum_of_stems(song: Path) -> Audio:
     return Audio(total, rate)
 
 
-def separate_sums(ref: Path, est: Path, separate: Callable[[Audio, Path], None]) -> None:
-    """Call `separate(mixture, folder)`, which writes the stems into `folder`, for the sum of every song of `ref`.
+def separate_sums(
+    ref: Path, est: Path, separator: Separator, *, on_song: Callable[[str], None] = lambda _: None
+) -> None:
+    """Separate the sum of every song of `ref` and write est/<song>/<stem>.wav, float32, ready for `evaluate(ref, est)`.
 
-    The folders are est/<song>, made here, so that `evaluate(ref, est)` can follow.
+    `on_song` is called with the name of each song that is done. Raises InputError as `sum_of_stems` does, OutputError.
     """
     for song in list_songs(ref):
-        folder = est / song.name
-        folder.mkdir(parents=True, exist_ok=True)
-        separate(sum_of_stems(song), folder)
+        write(separate(sum_of_stems(song), separator), est / song.name)
+        on_song(song.name)

@@ -1,0 +1,29 @@
+"""Where the estimates of `stemforge evaluate` come from: a folder, or a checkpoint that separates first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import typer
+
+from stemforge.errors import UsageError
+
+
+@contextmanager
+def estimates(ref: Path, est: Path | None, checkpoint: str | None, steps: int, device: str) -> Iterator[Path]:
+    """The folder to score: EST, or a temporary one with the sums of the reference stems, separated."""
+    if est is not None:
+        if checkpoint is not None:
+            raise UsageError("EST and --checkpoint: exclude each other. Leave EST out to score the checkpoint.")
+        yield est
+        return
+    from stemforge import checkpoints
+    from stemforge.tasks.score import separate_sums
+
+    separator = checkpoints.load(checkpoint, device, steps=steps)
+    with TemporaryDirectory(prefix="stemforge-score-") as folder:
+        separate_sums(ref, Path(folder), separator, on_song=lambda name: typer.echo(f"separated {name}", err=True))
+        yield Path(folder)
