@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from stemforge.cli import console
 from stemforge.errors import OutputError
 from stemforge.tasks.evaluate import Means, SongScore, means
 
@@ -23,28 +23,28 @@ def print_json(event: str, scores: Sequence[SongScore], **extra: str | int) -> N
     """One line: the figures over all windows of `scores`, and the worst sum."""
     figures = {figure: {stem: round(db, 3) for stem, db in row.items()} for figure, row in means(scores).items()}
     worst = round(max(score.sum_db for score in scores), 2)
-    print(json.dumps({"event": event, "schema": 1, **extra, **figures, "sum_db": worst}), flush=True)
+    console.result_json(event, **extra, **figures, sum_db=worst)
 
 
 def print_report(scores: Sequence[SongScore]) -> None:
     """Two tables: one row a song, and one row a figure. Gains in dB; tab-separated when this is not a terminal."""
-    console = Console()
+    screen = Console()
     for title, header, rows in (_songs(scores), _figures(means(scores))):
-        if console.is_terminal:
+        if screen.is_terminal:
             table = Table(header[0], *_right(header[1:]), title=title, title_justify="left")
             for row in rows:
-                table.add_row(escape(row[0]), *row[1:])
-            console.print(table)
+                table.add_row(escape(console.one_line(row[0])), *row[1:])
+            screen.print(table)
         else:
             for row in (header, *rows):
-                print("\t".join(row))
+                console.result("\t".join(map(console.one_line, row)))
 
 
 def write_csv(scores: Sequence[SongScore], path: Path) -> None:
     """One line for each song, figure and stem: windows that count and their mean gain in dB. Raises OutputError."""
     part = path.with_name(path.name + ".part")
     try:
-        with part.open("w", newline="", encoding="utf-8") as file:
+        with part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file)
             writer.writerow(CSV_HEADER)
             writer.writerows(_csv_rows(scores))

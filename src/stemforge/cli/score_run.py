@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import typer
-
+from stemforge.cli.console import Report
 from stemforge.errors import UsageError
 
 
@@ -25,5 +24,6 @@ def estimates(ref: Path, est: Path | None, checkpoint: str | None, steps: int, d
 
     separator = checkpoints.load(checkpoint, device, steps=steps)
     with TemporaryDirectory(prefix="stemforge-score-") as folder:
-        separate_sums(ref, Path(folder), separator, on_song=lambda name: typer.echo(f"separated {name}", err=True))
+        with Report("plain") as report:
+            separate_sums(ref, Path(folder), separator, on_song=lambda name: report.note(f"separated {name}"))
         yield Path(folder)
