@@ -54,7 +54,7 @@ def _check_cuda(name: str) -> None:
     if not torch.cuda.is_available() or count == 0:
         raise DeviceError(f"device '{name}': no CUDA device or no working driver found. Use -d cpu or -d auto.")
     if ":" in name and int(name.partition(":")[2]) >= count:
-        raise DeviceError(f"device '{name}': there are {count}, cuda:0 to cuda:{count - 1}. Use one of these or -d auto.")
+        raise DeviceError(f"device '{name}': the last one is cuda:{count - 1}. Use it, or -d auto.")
 
 
 def keep_memory() -> None:

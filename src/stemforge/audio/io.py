@@ -21,10 +21,12 @@ from torch import Tensor
 from stemforge.errors import InputError
 from stemforge.types import Audio
 
-EXTENSIONS = frozenset("wav wave flac mp3 ogg oga opus aif aiff aifc caf w64 rf64 au snd".split())
+EXTENSIONS = frozenset(
+    ("wav", "wave", "flac", "mp3", "ogg", "oga", "opus", "aif", "aiff", "aifc", "caf", "w64", "rf64", "au", "snd")
+)
 """File name endings that a walk through a folder takes for sound, lower case, without the dot."""
 
-_FOREIGN = frozenset("m4a aac wma mp4 m4b mov mkv webm alac ape wv".split())
+_FOREIGN = frozenset(("m4a", "aac", "wma", "mp4", "m4b", "mov", "mkv", "webm", "ape", "wv"))
 _BLOCK = 1 << 17
 _LOUD = 10.0
 _UNKNOWN_SIZE = 0xFFFFFF00  # writers that stream leave the size of a wav at 0 or near 2^32
@@ -153,8 +155,9 @@ def _read(file: soundfile.SoundFile, buffer: np.ndarray, source: Source, done: i
         return file.read(out=buffer)  # type: ignore[no-any-return]
     except soundfile.SoundFileError:
         at = done / source.rate
-        raise InputError(f"'{source.path}': damaged after {at:.1f} s of {source.seconds:.1f} s. "
-                         "Copy or export it again.") from None
+        raise InputError(
+            f"'{source.path}': damaged after {at:.1f} s of {source.seconds:.1f} s. Copy or export it again."
+        ) from None
 
 
 def _finite(block: Tensor, source: Source, done: int, *, sanitize: bool) -> Tensor:
@@ -162,8 +165,10 @@ def _finite(block: Tensor, source: Source, done: int, *, sanitize: bool) -> Tens
     if sanitize:
         return torch.nan_to_num(block, nan=0.0, posinf=0.0, neginf=0.0)
     first = int((~block.isfinite()).any(dim=0).int().argmax())
-    raise InputError(f"'{source.path}': non-finite samples at {(done + first) / source.rate:.1f} s. "
-                     "Repair the file, or give --sanitize to set them to zero.")
+    raise InputError(
+        f"'{source.path}': non-finite samples at {(done + first) / source.rate:.1f} s. "
+        "Repair the file, or give --sanitize to set them to zero."
+    )
 
 
 def _check_end(source: Source, done: int) -> None:
@@ -171,11 +176,14 @@ def _check_end(source: Source, done: int) -> None:
     if done == source.frames:
         return
     if source.exact or done == 0:
-        raise InputError(f"'{source.path}': damaged after {done / source.rate:.1f} s of {source.seconds:.1f} s. "
-                         "Copy or export it again.")
+        raise InputError(
+            f"'{source.path}': damaged after {done / source.rate:.1f} s of {source.seconds:.1f} s. "
+            "Copy or export it again."
+        )
     if abs(done - source.frames) > source.rate // 10:
-        log.warning("'%s': says %.1f s, holds %.1f s; what is there is used.", source.path, source.seconds,
-                    done / source.rate)
+        log.warning(
+            "'%s': says %.1f s, holds %.1f s; what is there is used.", source.path, source.seconds, done / source.rate
+        )
 
 
 def _bytes_missing(path: Path) -> int:

@@ -1,8 +1,8 @@
 """A long song in overlapping windows: split, run, join.
 
 Windows of `length` samples start every `hop` samples and share `length - hop` samples with the next one. Joining blends
-each new window w into what is pending by p <- p + g (w - p) with a ramp g from 0 to 1. The weights of all windows at
-one instant are a convex combination whatever the overlap: they add to one by construction, a window function that is the
+each new window w into what is pending by p <- p + g (w - p), g a ramp from 0 to 1. The weights of all windows at one
+instant are a convex combination whatever the overlap: they add to one by construction, a window function that is the
 identity gives back its input bit by bit, and stems that sum to the mixture in every window do so in the song.
 """
 
@@ -81,7 +81,8 @@ def windowed(
     """A `denoise` for songs of any length out of one that is good for `length` samples.
 
     The estimates of overlapping windows are cross-faded inside each evaluation, so that a sampler follows one path for
-    the whole song and leaves no seams (the idea of MultiDiffusion, Bar-Tal et al. 2023, https://arxiv.org/abs/2302.08113).
+    the whole song and leaves no seams: the idea of MultiDiffusion (Bar-Tal et al. 2023,
+    https://arxiv.org/abs/2302.08113).
 
     Args:
         denoise: D(x; sigma) of x (batch, stem, channel, time); sigma must not vary in time.
@@ -94,7 +95,7 @@ def windowed(
     hop = hop_of(length, overlap)
 
     def over_song(x: Tensor, sigma: Tensor) -> Tensor:
-        windows = split([x], length, hop)
-        return torch.cat(list(join((w._replace(samples=denoise(w.samples, sigma)) for w in windows), length, hop)), dim=-1)
+        windows = (w._replace(samples=denoise(w.samples, sigma)) for w in split([x], length, hop))
+        return torch.cat(list(join(windows, length, hop)), dim=-1)
 
     return over_song

@@ -53,6 +53,13 @@ class Encoding:
         """True when samples of any size are kept."""
         return self.container == "wav" and self.bits is None
 
+    @property
+    def label(self) -> str:
+        """As in `wav float32`, `flac int24`, `mp3 320`."""
+        if self.bits or self.container == "wav":
+            return f"{self.container} {f'int{self.bits}' if self.bits else 'float32'}"
+        return f"{self.container} {self.bitrate}" if self.bitrate else self.container
+
 
 def encoding(container: str = "wav", depth: str | None = None, bitrate: int = 320) -> Encoding:
     """The encoding of that container; `depth` is int16, int24, float32 or None for the best that the container has.
@@ -129,7 +136,7 @@ class StemWriter:
         self._made: list[Path] = []
 
     def __enter__(self) -> StemWriter:
-        with _as_output_error(self.folder):
+        with output_errors(self.folder):
             self._made = [parent for parent in (self.folder, *self.folder.parents) if not parent.exists()]
             self.folder.mkdir(parents=True, exist_ok=True)
             try:
@@ -155,7 +162,7 @@ class StemWriter:
             return
         self._peak = max(self._peak, float(stems.abs().max()))
         self._frames += stems.shape[-1]
-        with _as_output_error(self.folder):
+        with output_errors(self.folder):
             for name, stem in zip(self.names, stems, strict=True):
                 self._files[name].write(np.ascontiguousarray(stem.T.numpy()))
 
@@ -165,7 +172,7 @@ class StemWriter:
         limit = self.encoding.full_scale
         clipped = self._peak > limit
         gain = limit / self._peak if clipped and self.clip_mode == "rescale" else 1.0
-        with _as_output_error(self.folder):
+        with output_errors(self.folder):
             for file in self._files.values():
                 file.close()
             ready = {name: self._ready(name, gain) for name in names}
@@ -240,26 +247,36 @@ class StemWriter:
 def write(stems: Stems, folder: Path | str, encoding: Encoding | None = None, clip_mode: str | None = None) -> Written:
     """Write stems in memory as `<folder>/<name>.wav`, or in another encoding; raises as StemWriter does."""
     names, samples = stems.names, stems.samples
-    with StemWriter(Path(folder), names, stems.rate, samples.shape[1], encoding or Encoding(), clip_mode=clip_mode,
-                    frames=samples.shape[-1]) as writer:
+    with StemWriter(
+        Path(folder),
+        names,
+        stems.rate,
+        samples.shape[1],
+        encoding or Encoding(),
+        clip_mode=clip_mode,
+        frames=samples.shape[-1],
+    ) as writer:
         for block in torch.split(samples, _BLOCK, dim=-1):
             writer.write(block)
         return writer.finish()
 
 
-def sweep(folder: Path) -> bool:
-    """Remove what a killed process left half-written in a folder; True when there was something.
+def sweep(folder: Path) -> list[str]:
+    """Remove what a killed process left half-written in a folder; the names of these hidden files.
 
     Raises:
         OutputError: a process that still runs is writing there.
     """
-    found = [(path, int(match[1])) for path in folder.glob(".*.part")
-             if (match := re.fullmatch(r"\..+\.(\d+)\.part", path.name))]
+    found = [
+        (path, int(match[1]))
+        for path in folder.glob(".*.part")
+        if (match := re.fullmatch(r"\..+\.(\d+)\.part", path.name))
+    ]
     for path, process in found:
         if process != os.getpid() and _runs(process):
             raise OutputError(f"'{folder}': process {process} is writing there. Wait for it, or use another --out.")
         path.unlink(missing_ok=True)
-    return bool(found)
+    return [path.name for path, _ in found]
 
 
 def _runs(process: int) -> bool:
@@ -291,14 +308,16 @@ def _still_clock(path: Path) -> None:
 
 
 @contextmanager
-def _as_output_error(folder: Path) -> Iterator[None]:
+def output_errors(folder: Path) -> Iterator[None]:
     """Failures to write become one line that names the folder and the reason."""
     try:
         yield
     except (OSError, soundfile.SoundFileError, AssertionError) as error:
         if _is_full(folder, error):
-            raise SpaceError(f"'{folder}': no space left on the disk. Free some, then run the same command again; "
-                             "finished songs are kept.") from error
+            raise SpaceError(
+                f"'{folder}': no space left on the disk. Free some, then run the same command again; "
+                "finished songs are kept."
+            ) from error
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or "a write failed"
         raise OutputError(f"'{folder}': cannot be written: {reason}. Choose another --out.") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -12,6 +13,16 @@ from stemforge.errors import DeviceError, StemforgeError, UsageError
 from stemforge.models.registry import Network
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class Options(TypedDict, total=False):
+    """What can be chosen when a checkpoint is loaded; see `NetworkSeparator`."""
+
+    segment: float | None
+    overlap: float
+    steps: int
+    seed: int
+    precision: str
 
 
 class NetworkSeparator:
@@ -72,8 +83,10 @@ class NetworkSeparator:
             stems = self._evaluated(window.samples, index, "fp32")
         if not stems.isfinite().all():
             at = index * self._hop / self.rate
-            raise StemforgeError(f"the network gave samples that are not finite in the window at {at:.1f} s: nothing "
-                                 "of this song is kept. Try another --segment, or report it with the song.")
+            raise StemforgeError(
+                f"the network gave samples that are not finite in the window at {at:.1f} s: nothing "
+                "of this song is kept. Try another --segment, or report it with the song."
+            )
         return Window(stems, window.valid)
 
     @torch.no_grad()
@@ -83,10 +96,10 @@ class NetworkSeparator:
         kind = self.device.type
         try:
             with torch.autocast(kind, dtype=PRECISIONS[precision], enabled=precision != "fp32"):
-                stems = self._network.separate(
-                    mixture[None].to(self.device), steps=self.steps, generator=generator
-                )
+                stems = self._network.separate(mixture[None].to(self.device), steps=self.steps, generator=generator)
         except torch.OutOfMemoryError as error:
-            raise DeviceError(f"device '{self.device}': out of memory at a window of {self.segment:g} s. "
-                              "Try a shorter --segment, or -d cpu.") from error
+            raise DeviceError(
+                f"device '{self.device}': out of memory at a window of {self.segment:g} s. "
+                "Try a shorter --segment, or -d cpu."
+            ) from error
         return stems[0].float().cpu()

@@ -39,9 +39,9 @@ class Levels:
         return 10 * math.log10(self.leftover / self.mixture) if self.mixture else math.inf
 
 
-def all_names(separator: Separator) -> tuple[str, ...]:
-    """Names of the stems that `separate_blocks` gives: those of the separator, with `residual` if it has no `other`."""
-    return separator.names if OTHER in separator.names else (*separator.names, RESIDUAL)
+def all_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of what `separate_blocks` gives for a separator of stems `names`: also `residual` if there is no `other`."""
+    return names if OTHER in names else (*names, RESIDUAL)
 
 
 def separate_blocks(
@@ -69,7 +69,8 @@ def separate_blocks(
     for block in stems:
         mixture = waiting.take(block.shape[-1])
         if mixture.shape[-1]:
-            yield mixture, _completed(to_channels(block, channels)[..., : mixture.shape[-1]], mixture, separator, levels)
+            block = to_channels(block[..., : mixture.shape[-1]], channels)
+            yield mixture, _completed(block, mixture, separator, levels)
     if (mixture := waiting.take(waiting.size)).shape[-1]:
         silence = mixture.new_zeros((len(separator.names), *mixture.shape))
         yield mixture, _completed(silence, mixture, separator, levels)
@@ -84,7 +85,7 @@ def separate(mixture: Audio, separator: Separator) -> Stems:
     """
     samples = mixture.samples
     blocks = [stems for _, stems in separate_blocks([samples], mixture.rate, samples.shape[0], separator)]
-    return Stems(all_names(separator), torch.cat(blocks, dim=-1), mixture.rate)
+    return Stems(all_names(separator.names), torch.cat(blocks, dim=-1), mixture.rate)
 
 
 def _completed(stems: Tensor, mixture: Tensor, separator: Separator, levels: Levels | None) -> Tensor:

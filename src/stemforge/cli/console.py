@@ -1,0 +1,141 @@
+"""What the user sees: results on stdout, everything else on stderr.
+
+Names of files are never read as markup, and control characters in them are shown, not sent.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+PROGRESS = ("auto", "bar", "plain", "none")
+
+
+def one_line(text: str) -> str:
+    """The text on one line: control characters as escapes."""
+    return "".join(letter if letter >= " " and letter != "\x7f" else repr(letter)[1:-1] for letter in text)
+
+
+def result(text: str) -> None:
+    """One line of the result to stdout, in the bytes that the system has for names."""
+    try:
+        print(text, flush=True)
+    except UnicodeEncodeError:
+        sys.stdout.buffer.write(os.fsencode(text) + b"\n")
+        sys.stdout.buffer.flush()
+
+
+def result_json(event: str, **fields: object) -> None:
+    """One JSON object a line to stdout."""
+    print(json.dumps({"schema": 1, "event": event, **fields}, allow_nan=False), flush=True)
+
+
+def error(message: str) -> None:
+    """One line about a failure to stderr."""
+    print(f"stemforge: error: {one_line(message)}", file=sys.stderr, flush=True)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    whole = round(seconds)
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+
+
+class Report(logging.Handler):
+    """Context manager for the messages and the progress of one run; takes the warnings of the library too.
+
+    Args:
+        progress: auto (a bar on a terminal, lines otherwise), bar, plain or none.
+        verbosity: below 0 quiet (errors only), 0 normal, above 0 more.
+    """
+
+    def __init__(self, progress: str = "auto", verbosity: int = 0) -> None:
+        super().__init__(logging.INFO)
+        if progress == "auto":
+            progress = "bar" if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else "plain"
+        self.verbosity = verbosity
+        self.warnings: list[str] = []
+        self._lines = progress == "plain" and verbosity >= 0
+        self._bars: Progress | None = None
+        if progress == "bar" and verbosity >= 0:
+            self._bars = _bars()
+        self._run: TaskID | None = None
+        self._song: TaskID | None = None
+
+    def __enter__(self) -> Report:
+        logging.getLogger("stemforge").addHandler(self)
+        if self._bars is not None:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+        logging.getLogger("stemforge").removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """A warning of the library: shown, and kept for the report of the song."""
+        self.warnings.append(one_line(record.getMessage()))
+        if self.verbosity >= 0:
+            self._print(f"stemforge: {record.levelname.lower()}: {self.warnings[-1]}")
+
+    def taken_warnings(self) -> list[str]:
+        """The warnings since the last call."""
+        taken, self.warnings = self.warnings, []
+        return taken
+
+    def note(self, text: str, level: int = 0) -> None:
+        """A line to stderr when the verbosity is at least `level`."""
+        if self.verbosity >= level:
+            self._print(f"stemforge: {one_line(text)}")
+
+    def error(self, message: str) -> None:
+        """A failure; shown even when quiet."""
+        self._print(f"stemforge: error: {one_line(message)}")
+
+    def begin(self, songs: int, seconds: float) -> None:
+        """A run over so many songs of so many seconds in all begins."""
+        if self._bars is not None and songs > 1:
+            self._run = self._bars.add_task(f"{songs} songs", total=seconds)
+
+    def song(self, name: str, seconds: float) -> None:
+        """A song begins."""
+        if self._bars is not None:
+            if self._song is not None:
+                self._bars.remove_task(self._song)
+            self._song = self._bars.add_task(one_line(name), total=seconds)
+        elif self._lines:
+            self.note(f"{name} ({clock(seconds)}) ...")
+
+    def advance(self, seconds: float) -> None:
+        """So many seconds of the song are done."""
+        if self._bars is not None:
+            if self._song is not None:
+                self._bars.advance(self._song, seconds)
+            if self._run is not None:
+                self._bars.advance(self._run, seconds)
+
+    def _print(self, line: str) -> None:
+        if self._bars is not None:
+            self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+
+def _bars() -> Progress:
+    """A rich progress display on stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
+    return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)

@@ -1,0 +1,106 @@
+"""What the arguments of a command mean: files, and folders with all sound files below them."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stemforge.errors import InputError, OutputError, StemforgeError, UsageError
+
+SIDECAR = "stemforge.json"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One song: its file, and the relative folder that its stems get."""
+
+    path: Path
+    track: Path
+
+
+@dataclass
+class Gathered:
+    """Songs in the order of the arguments, arguments that are none, and how many files a walk passed over."""
+
+    items: list[Item] = field(default_factory=list)
+    failed: list[tuple[Path, StemforgeError]] = field(default_factory=list)
+    ignored: int = 0
+
+
+def gather(inputs: Iterable[Path], out: Path, extensions: frozenset[str], *, recursive: bool = True) -> Gathered:
+    """Songs that the arguments name. Folders keep their tree; hidden files, `out` and finished stems are passed over.
+
+    Raises:
+        UsageError: two songs would get the same folder.
+    """
+    found = Gathered()
+    for path in inputs:
+        if not path.is_dir():
+            found.items.append(Item(path, Path(track_name(path.stem))))
+            continue
+        songs = []
+        for file in _walk(path, out.resolve(), recursive=recursive):
+            if file.suffix[1:].lower() in extensions:
+                below = file.relative_to(path).parent.parts
+                songs.append(Item(file, Path(*map(track_name, below), track_name(file.stem))))
+            else:
+                found.ignored += 1
+        if not songs:
+            endings = ", ".join(sorted(extensions))
+            found.failed.append(
+                (
+                    path,
+                    InputError(f"'{path}': no audio files in it (endings: {endings}). Name the files, or give --ext."),
+                )
+            )
+        found.items += songs
+    found.items = _distinct(found.items)
+    return found
+
+
+def _walk(top: Path, out: Path, *, recursive: bool) -> Iterator[Path]:
+    """Files below a folder in order of their names; every real folder is entered once, so links cannot loop."""
+    seen: set[str] = set()
+    for root, folders, names in os.walk(top, followlinks=True):
+        real = os.path.realpath(root)
+        if real in seen or SIDECAR in names or Path(real) == out:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith(".")) if recursive else []
+        yield from (Path(root, name) for name in sorted(names) if not name.startswith("."))
+
+
+def _distinct(items: list[Item]) -> list[Item]:
+    """The items without repetitions; UsageError when two different files would get one folder."""
+    first: dict[Path, Item] = {}
+    for item in items:
+        other = first.setdefault(item.track, item)
+        if other.path.absolute() != item.path.absolute():
+            raise UsageError(
+                f"'{other.path}' and '{item.path}': both would be written to '{item.track}'. "
+                "Rename one, or separate them in two runs with different --out."
+            )
+    return list(first.values())
+
+
+def track_name(name: str) -> str:
+    """The name with `_` for what some system does not allow in a folder: <>:"/|?*, control characters, a last dot."""
+    name = re.sub(r'[<>:"/\\|?*\x00-\x1f\x7f]', "_", name)
+    return re.sub(r"[ .]+$", lambda match: "_" * len(match[0]), name)
+
+
+def check_writable(out: Path) -> None:
+    """Raises OutputError unless files can be made in `out`, or in the folder where it is going to be made."""
+    there = next(parent for parent in (out, *out.absolute().parents) if parent.exists() or parent.is_symlink())
+    if not there.is_dir():
+        raise OutputError(f"'{out}': '{there}' is a file, not a folder. Choose another --out.")
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise OutputError(f"'{out}': cannot be written: {error.strerror}. Choose another --out.") from None

@@ -1,0 +1,110 @@
+"""`stemforge separate`: take songs apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_OUT, _FORMAT, _RUN = "What is written", "Format", "Run"
+
+
+def separate(
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Sound files, or folders with some.")],
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            "-n",
+            "--name",
+            "--model",
+            "--checkpoint",
+            envvar="STEMFORGE_MODEL",
+            help="Name, or folder, of a checkpoint.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("-o", "--out", envvar="STEMFORGE_OUT", help="Folder for <checkpoint>/<track>/<stem>.wav.")
+    ] = Path("separated"),
+    recursive: Annotated[
+        bool, typer.Option("--recursive/--no-recursive", "-r", help="Look into the folders of a folder.")
+    ] = True,
+    ext: Annotated[str | None, typer.Option(help="Endings to take in a folder. Default: all known.")] = None,
+    stems: Annotated[
+        str | None, typer.Option(help="Write these only, as bass,drums; takes as long.", rich_help_panel=_OUT)
+    ] = None,
+    two_stems: Annotated[
+        str | None, typer.Option(metavar="STEM", help="Write STEM, and all else as no_STEM.", rich_help_panel=_OUT)
+    ] = None,
+    other_method: Annotated[
+        str, typer.Option(help="no_STEM: add the others, minus STEM from the mixture, or none.", rich_help_panel=_OUT)
+    ] = "add",
+    device: Annotated[
+        str, typer.Option("-d", "--device", envvar="STEMFORGE_DEVICE", help="auto, cpu, cuda, cuda:N or mps.")
+    ] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, or bf16 inside the network.")] = "fp32",
+    segment: Annotated[
+        float | None, typer.Option(help="Seconds of a window. Default: as the checkpoint was trained.")
+    ] = None,
+    overlap: Annotated[float, typer.Option(help="Share of a window that it has in common with the next.")] = 0.25,
+    steps: Annotated[int, typer.Option(help="Network calls a window; time grows with them.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the noise, when there is more than one step.")] = 0,
+    format: Annotated[str | None, typer.Option(help="wav, flac, mp3 or ogg.", rich_help_panel=_FORMAT)] = None,
+    flac: Annotated[bool, typer.Option("--flac", help="Same as --format flac.", rich_help_panel=_FORMAT)] = False,
+    mp3: Annotated[bool, typer.Option("--mp3", help="Same as --format mp3.", rich_help_panel=_FORMAT)] = False,
+    ogg: Annotated[bool, typer.Option("--ogg", help="Same as --format ogg.", rich_help_panel=_FORMAT)] = False,
+    mp3_bitrate: Annotated[int, typer.Option(help="kbit/s.", rich_help_panel=_FORMAT)] = 320,
+    int16: Annotated[bool, typer.Option("--int16", help="16 bits a sample.", rich_help_panel=_FORMAT)] = False,
+    int24: Annotated[
+        bool, typer.Option("--int24", help="24 bits a sample; default of flac.", rich_help_panel=_FORMAT)
+    ] = False,
+    float32: Annotated[
+        bool, typer.Option("--float32", help="Floating point; default of wav.", rich_help_panel=_FORMAT)
+    ] = False,
+    clip_mode: Annotated[
+        str | None,
+        typer.Option(
+            help="Beyond full scale: rescale all stems by one gain, clamp, or none. Default: none for float32, "
+            "rescale otherwise.",
+            rich_help_panel=_FORMAT,
+        ),
+    ] = None,
+    on_exist: Annotated[
+        str | None,
+        typer.Option(
+            help="Stems are there already: skip, overwrite, error or rename. Default: skip what the same command made, "
+            "error otherwise.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("-y", "--overwrite", help="Same as --on-exist overwrite.", rich_help_panel=_RUN)
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="A wav that was cut short is an error.", rich_help_panel=_RUN)
+    ] = False,
+    sanitize: Annotated[
+        bool, typer.Option("--sanitize", help="Set samples that are not finite to zero.", rich_help_panel=_RUN)
+    ] = False,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast/--keep-going", help="Stop at the first song that fails.", rich_help_panel=_RUN)
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be written, and stop.", rich_help_panel=_RUN)
+    ] = False,
+    progress: Annotated[str, typer.Option(help="auto, bar, plain or none.", rich_help_panel=_RUN)] = "auto",
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a line on stdout, a summary last.", rich_help_panel=_RUN)
+    ] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Errors only.", rich_help_panel=_RUN)] = False,
+    verbose: Annotated[int, typer.Option("-v", "--verbose", count=True, help="More.", rich_help_panel=_RUN)] = 0,
+) -> None:
+    """Take songs apart into stems that add up to them.
+
+    Rate, channels and length of the stems are those of the song. Memory does not grow with its length. What is there
+    already is skipped, so the same command goes on after an interruption. The folders written go to stdout.
+    """
+    options = dict(locals())
+    from stemforge.cli.separate_run import Request, run
+
+    raise typer.Exit(run(Request(**options)))
