@@ -15,8 +15,7 @@ NameArgument = Annotated[str | None, typer.Argument(help="Name or folder. Defaul
 
 
 @app.command("list")
-def list_(stem: StemOption = None, json: StemOption = Annotated[str | None, typer.Option(help="Only those that have this stem.")]
-JsonOption = False) -> None:
+def list_(stem: StemOption = None, json: JsonOption = False) -> None:
     """List the checkpoints, the default one with a star."""
     from stemforge import checkpoints
     from stemforge.cli import console
@@ -31,8 +30,7 @@ JsonOption = False) -> None:
 
 
 @app.command()
-def info(name: NameArgument = None, json: StemOption = Annotated[str | None, typer.Option(help="Only those that have this stem.")]
-JsonOption = False) -> None:
+def info(name: NameArgument = None, json: JsonOption = False) -> None:
     """Show the table of a checkpoint."""
     from stemforge import checkpoints
     from stemforge.cli import console

@@ -40,7 +40,7 @@ class Levels:
 
 
 def all_names(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of what `separate_blocks` gives for a separator of stems `names`: also `residual` if there is no `other`."""
+    """Names of what `separate_blocks` gives for a separator of `names`: with `residual` if there is no `other`."""
     return names if OTHER in names else (*names, RESIDUAL)
 
 
