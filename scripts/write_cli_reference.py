@@ -52,9 +52,10 @@ def _sections(name: str, command: Any) -> Iterator[str]:  # noqa: ANN401 (the cl
 def _row(param: Any) -> str:  # noqa: ANN401
     names = ", ".join(f"`{opt}`" for opt in (*param.opts, *param.secondary_opts))
     if param.param_type_name == "argument":
-        dots = "..." if param.nargs == -1 else ""
-        names = f"`{param.name.upper()}{dots}`" if param.required else f"`[{param.name.upper()}{dots}]`"
-    default = "" if param.default in (None, False) or callable(param.default) else f"`{_plain(param.default)}`"
+        name = param.metavar or param.name.upper() + ("..." if param.nargs == -1 else "")
+        names = f"`{name}`" if param.required else f"`[{name}]`"
+    unset = param.default is None or param.default is False or callable(param.default)
+    default = "" if unset else f"`{_plain(param.default)}`"
     return f"| {names} | {default} | {(param.help or '').replace('|', chr(92) + '|')} |"
 
 

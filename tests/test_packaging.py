@@ -16,7 +16,9 @@ LOAD = """
 from stemforge import checkpoints
 import stemforge
 print(stemforge.__file__)
-print(*checkpoints.available())
+found = checkpoints.find()
+checkpoints.verify(found)
+print(found.name)
 """
 
 
@@ -37,19 +39,19 @@ def run(*arguments: str, path: Path, cwd: Path) -> subprocess.CompletedProcess[s
 
 
 def test_checkpoints_are_found_from_the_sources(tmp_path: Path) -> None:
-    """In an editable install checkpoints.toml lies at the root of the repository."""
-    where, names = run("-c", LOAD, path=ROOT / "src", cwd=tmp_path).stdout.splitlines()
+    """In an editable install checkpoints.toml lies at the root of the repository, and the default one is intact."""
+    where, name = run("-c", LOAD, path=ROOT / "src", cwd=tmp_path).stdout.splitlines()
     assert Path(where).is_relative_to(ROOT / "src")
-    assert "forge" in names.split()
+    assert name == "forge"
 
 
 def test_checkpoints_are_found_in_a_wheel(wheel: Path, tmp_path: Path) -> None:
-    """Unpacked away from the repository, the wheel brings its own checkpoints.toml and its embedded files."""
+    """Unpacked away from the repository, the wheel brings its own checkpoints.toml and the weights that it names."""
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
-    where, names = run("-c", LOAD, path=tmp_path / "site", cwd=tmp_path).stdout.splitlines()
+    where, name = run("-c", LOAD, path=tmp_path / "site", cwd=tmp_path).stdout.splitlines()
     assert Path(where).is_relative_to(tmp_path / "site")
-    assert "forge" in names.split()
+    assert name == "forge"
 
 
 def test_wheel_holds_what_it_must_and_nothing_else(wheel: Path) -> None:

@@ -16,10 +16,15 @@ StemsOption = Annotated[str | None, typer.Option("--stems", help="Stems that cou
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line: each song, then the summary.")]
 CsvOption = Annotated[Path | None, typer.Option("--csv", help="Also write song, figure, stem, windows, dB here.")]
 CheckpointOption = Annotated[
-    str | None, typer.Option("-n", "--name", "--checkpoint", help="Checkpoint to score when EST is left out.")
+    str | None,
+    typer.Option(
+        "-n", "--name", "--model", "--checkpoint", help="Name, or folder, of a checkpoint to score without EST."
+    ),
 ]
-StepsOption = Annotated[int, typer.Option("--steps", min=1, help="Network calls a window, when EST is left out.")]
-DeviceOption = Annotated[str, typer.Option("-d", "--device", help="auto, cpu, cuda, cuda:N or mps.")]
+StepsOption = Annotated[int, typer.Option("--steps", min=1, help="Network calls a window, without EST.")]
+DeviceOption = Annotated[
+    str, typer.Option("-d", "--device", envvar="STEMFORGE_DEVICE", help="auto, cpu, cuda, cuda:N or mps.")
+]
 
 
 def evaluate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ def estimates(ref: Path, est: Path | None, checkpoint: str | None, steps: int, d
     from stemforge import checkpoints
     from stemforge.tasks.score import separate_sums
 
-    separator = checkpoints.load(checkpoint, device, steps=steps)
+    separator = checkpoints.load(checkpoint or os.environ.get("STEMFORGE_MODEL"), device, steps=steps)
     with TemporaryDirectory(prefix="stemforge-score-") as folder:
         with Report("plain") as report:
             separate_sums(ref, Path(folder), separator, on_song=lambda name: report.note(f"separated {name}"))
