@@ -132,7 +132,7 @@ def _listed(known: dict[str, Checkpoint]) -> str:
 
 
 def available() -> dict[str, Checkpoint]:
-    """Every checkpoint of the tables, by name. Raises UsageError, with the line, for a table that is not as it should."""
+    """Every checkpoint of the tables, by name. Raises UsageError, with the line, for a table that is not in order."""
     merged: dict[str, Checkpoint] = {}
     for path in _tables():
         try:

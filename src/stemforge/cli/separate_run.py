@@ -87,8 +87,7 @@ class Request:
     @property
     def settings(self) -> dict[str, Any]:
         """The options that the samples depend on."""
-        network = ("segment", "overlap", "steps", "seed", "precision")
-        names = (*network, "two_stems", "other_method", "sanitize", "clip_mode")
+        names = (*Options.__annotations__, "two_stems", "other_method", "sanitize", "clip_mode")
         return {
             **{name: getattr(self, name) for name in names},
             "stems": sorted(self.selection.stems) if self.selection.stems else None,
@@ -137,8 +136,8 @@ class Run:
     def separator(self) -> NetworkSeparator:
         """Built when the first song needs it."""
         r = self.request
-        options: Options = {"segment": r.segment, "overlap": r.overlap, "steps": r.steps, "seed": r.seed}
-        separator = checkpoints.build(self.checkpoint, r.device, **options, precision=r.precision)
+        options: Options = {name: getattr(r, name) for name in Options.__annotations__}  # type: ignore[assignment]
+        separator = checkpoints.build(self.checkpoint, r.device, **options)
         r.selection.check(all_names(separator.names))
         level = 0 if r.device == "auto" else 1
         self.report.note(f"checkpoint {self.checkpoint.name} on {separator.device}", level)
