@@ -27,7 +27,8 @@ from stemforge.types import Stems
 
 CONTAINERS = ("wav", "flac", "mp3", "ogg")
 CLIP_MODES = ("rescale", "clamp", "none")
-BITRATES = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+BITRATES = (64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+"""kbit/s of an mp3. Below 64 the encoder changes the sample rate, and with it the length."""
 
 _DEPTHS = {"int16": 16, "int24": 24}
 _BLOCK = 1 << 16
@@ -218,9 +219,9 @@ class StemWriter:
         """A new sound file open for writing."""
         options: dict[str, object] = {}
         if container == "MP3" and self.encoding.bitrate:
-            top, bottom = (320, 32) if self.rate >= 32000 else (160, 8)
-            level = (top - min(max(self.encoding.bitrate, bottom), top)) / (top - bottom)
-            options = {"bitrate_mode": "CONSTANT", "compression_level": min(level, 0.999)}
+            top, bottom = (320, 32) if self.rate >= 32000 else (160, 8) if self.rate >= 16000 else (64, 8)
+            level = (top - min(self.encoding.bitrate, top)) / (top - bottom)
+            options = {"bitrate_mode": "CONSTANT", "compression_level": level}
         return soundfile.SoundFile(
             native(path), "w", self.rate, self.channels, format=container, subtype=subtype, **options
         )

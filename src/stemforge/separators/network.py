@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import TypedDict
 
@@ -62,6 +63,8 @@ class NetworkSeparator:
         self.segment = network.segment if segment is None else segment
         self.overlap, self.steps, self.seed, self.precision = overlap, steps, seed, precision
         self.device = torch.device(device)
+        if not 0 < self.segment < math.inf:
+            raise UsageError(f"segment {self.segment}: must be more than 0 s. Try --segment {network.segment:g}.")
         self._network = network
         self._length = round(self.segment * self.rate)
         self._hop = hop_of(self._length, overlap)
