@@ -143,7 +143,10 @@ def test_failure_leaves_nothing(tmp_path: Path) -> None:
 
 def test_samples_that_are_not_finite_are_never_written(tmp_path: Path) -> None:
     """A block with NaN is a mistake of the caller, and leaves nothing."""
-    with pytest.raises(ValueError, match="finite"), StemWriter(tmp_path / "a", ("bass",), RATE, 1, Encoding()) as writer:
+    with (
+        pytest.raises(ValueError, match="finite"),
+        StemWriter(tmp_path / "a", ("bass",), RATE, 1, Encoding()) as writer,
+    ):
         writer.write(torch.full((1, 1, 10), float("nan")))
     assert not (tmp_path / "a").exists()
 

@@ -1,0 +1,192 @@
+"""Checkpoints: found by name or folder, verified, and refused when anything is not as it should be."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from shares import Shares, make_checkpoint
+from stemforge import checkpoints, devices
+from stemforge.errors import CheckpointError, DeviceError, UsageError
+from stemforge.models.registry import ARCHITECTURES
+
+
+@pytest.fixture(autouse=True)
+def architecture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network of these tests is among the architectures."""
+    monkeypatch.setitem(ARCHITECTURES, "shares", Shares)
+    monkeypatch.delenv("STEMFORGE_CHECKPOINTS", raising=False)
+
+
+@pytest.fixture
+def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A table of the user's own with one checkpoint, `mine`, which is the default."""
+    make_checkpoint(tmp_path / "mine")
+    path = tmp_path / "own.toml"
+    path.write_text(checkpoints.entry_for(tmp_path / "mine", default=True))
+    monkeypatch.setenv("STEMFORGE_CHECKPOINTS", str(path))
+    return path
+
+
+def test_every_packaged_checkpoint_is_complete() -> None:
+    """All entries of checkpoints.toml have what they need, their files are there, and one is the default."""
+    for checkpoint in checkpoints.available().values():
+        checkpoints.verify(checkpoint)
+        assert checkpoint.table["architecture"] in ARCHITECTURES
+        assert (checkpoint.folder / "README.md").is_file(), "a model card"
+    assert sum(checkpoint.default for checkpoint in checkpoints.available().values()) <= 1
+
+
+def test_entry_round_trip(table: Path) -> None:
+    """The entry that is made for a folder is the one that is read, and names its files by sha256."""
+    entry = tomllib.loads(table.read_text())["mine"]
+    assert entry["stems"] == ["bass", "drums", "other"] and entry["sample_rate"] == 44100
+    assert entry["architecture"] == "shares" and entry["segment"] == 0.5
+    found = checkpoints.find("mine")
+    assert found.default and found.folder == table.parent / "mine" and found.stems == ("bass", "drums", "other")
+    assert checkpoints.verify(found).keys() == {"model.safetensors", "config.json"}
+    assert "mine" in checkpoints.names()
+
+
+def test_load_by_name_folder_and_default(table: Path) -> None:
+    """The default, a name and a folder give the same separator, float32 from half precision."""
+    for name in (None, "mine", str(table.parent / "mine"), table.parent / "mine"):
+        separator = checkpoints.load(name, overlap=0.5)
+        assert separator.names == ("bass", "drums", "other") and separator.overlap == 0.5
+        stems = torch.cat(list(separator.stream([torch.ones(2, 1000)])), dim=-1)
+        assert stems.shape == (3, 2, 1000) and stems.dtype == torch.float32
+
+
+def test_own_table_is_merged_over(table: Path) -> None:
+    """Entries of the user's file win over packaged ones of the same name; the last default is the one."""
+    table.write_text(table.read_text().replace("[mine]", "[forge]"))
+    assert checkpoints.find("forge").folder == table.parent / "mine"
+    assert checkpoints.find().name == "forge"
+
+
+def test_unknown_name(table: Path) -> None:
+    """An unknown name lists the known ones and the closest."""
+    with pytest.raises(UsageError, match="mine.*Did you mean mine"):
+        checkpoints.find("mime")
+
+
+def test_wrong_sum(table: Path) -> None:
+    """A file that is not what its sha256 says is refused with both sums."""
+    with (table.parent / "mine" / "model.safetensors").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(CheckpointError, match=r"has sha256 [0-9a-f]{64}, not [0-9a-f]{64}"):
+        checkpoints.load("mine")
+
+
+def test_missing_file(table: Path) -> None:
+    """A file that is not there is named."""
+    (table.parent / "mine" / "config.json").unlink()
+    with pytest.raises(CheckpointError, match=r"config\.json' is not there"):
+        checkpoints.load("mine")
+
+
+@pytest.mark.parametrize("name", ["model.ckpt", "a/b.pt", "c.th", "d.PTH", "e.bin"])
+def test_pickles_are_refused(tmp_path: Path, name: str) -> None:
+    """A pickle is refused by its name, whether it is there or not."""
+    with pytest.raises(CheckpointError, match="pickle can run any code"):
+        checkpoints.find(name)
+
+
+@pytest.mark.parametrize(("name", "message"), [("no/such/folder", "no such folder"), ("hf://a/b", "must be local")])
+def test_places_that_hold_none(name: str, message: str) -> None:
+    """A path without a checkpoint, and a repository, are told."""
+    with pytest.raises(CheckpointError, match=message):
+        checkpoints.find(name)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ('architecture = "shares"\n', "", "line 1: checkpoint 'mine': lacks architecture"),
+        ("folder = ", "fodler = ", "lacks exactly one of 'embedded' and 'folder'"),
+        ("sample_rate = 44100", 'sample_rate = "44100"', "'sample_rate' has the wrong type"),
+        ("sha256:", "sha256:zz", "needs the sha256"),
+        ("folder = ", 'repo = "a/b"\nfolder = ', "only local checkpoints"),
+        ("[mine]", "[mine", "cannot be read"),
+    ],
+)
+def test_tables_that_are_not_in_order(table: Path, before: str, after: str, message: str) -> None:
+    """A table that cannot be used is a usage error with the file, the line and what is wrong."""
+    table.write_text(table.read_text().replace(before, after))
+    with pytest.raises(UsageError, match=message) as caught:
+        checkpoints.available()
+    assert str(table) in str(caught.value)
+
+
+def test_unknown_key_is_a_warning(table: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A key that is not known is told and ignored."""
+    table.write_text(table.read_text() + 'colour = "red"\n')
+    assert checkpoints.find("mine").name == "mine"
+    assert "unknown key 'colour'" in caplog.text
+
+
+def test_config_and_weights_must_agree(tmp_path: Path) -> None:
+    """Missing, unknown and misshapen tensors are named, three at most."""
+    folder = make_checkpoint(tmp_path / "a")
+    save_file(
+        {"gains": torch.ones(4), "x": torch.ones(1), "y": torch.ones(1), "z": torch.ones(1)},
+        folder / "model.safetensors",
+    )
+    with pytest.raises(CheckpointError, match=r"gains is \(4,\), not \(3,\); x is unknown; y is unknown and 1 more"):
+        checkpoints.load(folder)
+
+
+def test_table_and_network_must_agree(table: Path) -> None:
+    """A table that promises other stems than the network has is refused."""
+    table.write_text(table.read_text().replace('"drums"', '"piano"'))
+    with pytest.raises(CheckpointError, match="table says stems bass, piano, other"):
+        checkpoints.load("mine")
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [("{", "names no architecture"), ({"architecture": "os.system"}, "is not one of"), ({}, "names no architecture")],
+)
+def test_bad_configs(tmp_path: Path, config, message: str) -> None:
+    """A config that cannot be read, or asks for an architecture that is not in the list, is refused."""
+    folder = make_checkpoint(tmp_path / "a")
+    (folder / "config.json").write_text(config if isinstance(config, str) else json.dumps(config))
+    with pytest.raises(CheckpointError, match=message):
+        checkpoints.load(folder)
+
+
+def test_weights_that_are_none(tmp_path: Path) -> None:
+    """A file that is no safetensors is refused."""
+    folder = make_checkpoint(tmp_path / "a")
+    (folder / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(CheckpointError, match="no safetensors file"):
+        checkpoints.load(folder)
+
+
+def test_config_with_unknown_keys_is_refused(tmp_path: Path) -> None:
+    """The config of the real architecture is strict."""
+    folder = make_checkpoint(tmp_path / "a", architecture="forge", colour="red")
+    with pytest.raises(CheckpointError, match="does not fit 'forge'"):
+        checkpoints.load(folder)
+
+
+def test_devices() -> None:
+    """`auto` finds one, `cpu` is there, a named one that is not there is an error, and so is a name that is none."""
+    assert devices.choose("auto").type in ("cpu", "cuda", "mps")
+    assert devices.choose("cpu").type == "cpu"
+    for name in ("tpu", "cuda:x", "cuda:-1", ""):
+        with pytest.raises(UsageError, match="no such device"):
+            devices.choose(name)
+    with pytest.raises(DeviceError, match="Use"):
+        devices.choose("cuda:99")
+
+
+def test_small_numbers_count_as_zero() -> None:
+    """Numbers too small for a normalised float are flushed once a device is chosen."""
+    devices.choose("cpu")
+    assert (torch.full((4,), 1e-39) * 0.5).eq(0).all()
