@@ -85,7 +85,10 @@ def run(config: TrainConfig, data: Path, valid: Path | None, out: Path, device: 
         accelerator=chosen.type,
         devices=1 if chosen.index is None else [chosen.index],
         precision=config.precision,  # type: ignore[arg-type]
-        loggers=[CSVLogger(out, name="", version="", flush_logs_every_n_steps=1), TensorBoardLogger(out, name="", version="")],
+        loggers=[
+            CSVLogger(out, name="", version="", flush_logs_every_n_steps=1),
+            TensorBoardLogger(out, name="", version=""),
+        ],
     )
     state = resume(config, out)
     network = state.network

@@ -45,8 +45,8 @@ class ForgeConfig:
     rank: int = 256
     prompt_width: int = 384
     level_db: float = -20.0
-    spectrum_hz: tuple[float, ...] = (30.0, 100.0, 400.0, 1500.0, 5000.0, 20000.0)
-    spectrum_db: tuple[float, ...] = (-10.0, -6.0, -14.0, -28.0, -42.0, -64.0)
+    spectrum_hz: tuple[float, ...] = (30.0, 100.0, 400.0, 1500.0, 5000.0, 12000.0, 20000.0)
+    spectrum_db: tuple[float, ...] = (-10.0, -8.0, -14.0, -24.0, -34.0, -41.0, -50.0)
     whitening: float = 0.5
 
 

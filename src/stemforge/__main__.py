@@ -1,0 +1,5 @@
+"""`python -m stemforge`."""
+
+from stemforge.cli.main import run
+
+run()
