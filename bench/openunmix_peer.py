@@ -32,6 +32,8 @@ from openunmix.transforms import ComplexNorm, make_filterbanks
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from stemforge.devices import keep_memory
+
 STEMS = ("bass", "drums", "guitar", "piano", "other")
 RATE, N_FFT, HOP, BINS = 44100, 4096, 1024, 2049
 BANDWIDTH_HZ = 16000
@@ -179,6 +181,7 @@ def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1, help="more of them wait for each other, which counts as work")
     commands = parser.add_subparsers(required=True)
     training = commands.add_parser("train")
     training.add_argument("renders", type=Path)
@@ -196,6 +199,8 @@ def main() -> None:
     separating.add_argument("--wiener", type=int, default=0, help="rounds of expectation maximisation; 0 is off")
     separating.set_defaults(run=separate)
     args = parser.parse_args()
+    keep_memory()
+    torch.set_num_threads(args.threads)
     args.run(args)
 
 

@@ -7,10 +7,15 @@ from typing import Annotated
 
 import typer
 
-RefArgument = Annotated[Path, typer.Argument(help="Folder with one folder a song, one audio file a stem in each.")]
+RefArgument = Annotated[
+    Path, typer.Argument(metavar="REF", help="Folder with one folder a song, one audio file a stem in each.")
+]
 EstArgument = Annotated[
     Path | None,
-    typer.Argument(help="The same songs, separated. Left out: the checkpoint separates the sum of each song's stems."),
+    typer.Argument(
+        metavar="EST",
+        help="The same songs, separated. Left out: the checkpoint separates the sum of the stems of each song.",
+    ),
 ]
 StemsOption = Annotated[str | None, typer.Option("--stems", help="Stems that count, as bass,drums. Default: all.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line: each song, then the summary.")]
