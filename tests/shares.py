@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import time as time_module
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,12 @@ class Shares(nn.Module):
         self.names = tuple(config.get("names", ("bass", "drums", "other")))
         self.rate, self.channels = config.get("rate", 44100), config.get("channels", 2)
         self.segment = config.get("segment", 0.5)
-        self.fault, self.calls = config.get("fault"), 0
+        self.fault, self.delay, self.calls = config.get("fault"), config.get("delay", 0), 0
         self.gains = nn.Parameter(torch.ones(len(self.names)))
 
     def separate(self, mixture: Tensor, *, steps: int = 1, generator: torch.Generator | None = None) -> Tensor:
         self.calls += 1
+        time_module.sleep(self.delay)
         count, time = len(self.names), mixture.shape[-1]
         spectrum = torch.fft.rfft(mixture, n=max(time, 2))
         band = (torch.arange(spectrum.shape[-1]) * 8 * count // spectrum.shape[-1]).clamp(max=count - 1)

@@ -24,7 +24,7 @@ def list_(stem: StemOption = None, json: JsonOption = False) -> None:
         if stem is not None and stem not in (found.stems or ()):
             continue
         if json:
-            console.result_json("checkpoint", name=found.name, default=found.default, **found.table)
+            console.result_json("checkpoint", **{**found.table, "name": found.name, "default": found.default})
         else:
             console.result(f"{'*' if found.default else ' '} {found.name}: {', '.join(found.stems or ())}")
 
@@ -36,7 +36,7 @@ def info(name: NameArgument = None, json: JsonOption = False) -> None:
     from stemforge.cli import console
 
     found = checkpoints.find(name)
-    fields = {"name": found.name, "folder": str(found.folder), "default": found.default, **found.table}
+    fields = {**found.table, "name": found.name, "folder": str(found.folder), "default": found.default}
     if json:
         console.result_json("checkpoint", **fields)
         return

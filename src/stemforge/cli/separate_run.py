@@ -149,9 +149,10 @@ class Run:
 
     def failed(self, path: Path, error: StemforgeError) -> None:
         """Tell and count a song that failed."""
+        message = str(error) if str(path) in str(error) else f"'{path}': {error}"
         self.codes.append(error.exit_code)
-        self.report.error(str(error))
-        self.tell(path, "failed", error={"code": error.exit_code, "message": str(error)})
+        self.report.error(message)
+        self.tell(path, "failed", error={"code": error.exit_code, "message": message})
 
     def tell(self, path: Path, status: str, **fields: object) -> None:
         """One JSON line about a song, if these are wanted."""
@@ -204,7 +205,7 @@ def _all_songs(run: Run, gathered: Gathered) -> int:
         counts = {"ok": run.done, "skipped": run.skipped, "failed": len(run.codes)}
         elapsed = round(time.monotonic() - begun, 3)
         console.result_json("summary", **counts, exit_code=run.exit_code(), elapsed_s=elapsed)
-    elif len(sources) + len(run.codes) > 1:
+    elif len(gathered.items) + len(gathered.failed) > 1:
         run.report.note(f"{run.done} separated, {run.skipped} already there, {len(run.codes)} failed")
     return run.exit_code()
 
