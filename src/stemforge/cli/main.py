@@ -95,7 +95,8 @@ def _other(error: Exception, *, verbose: bool) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         print(say(), file=sys.stderr)
     else:
-        console.error(f"{say().rstrip('.')}. See {command} --help.")
+        message = say().rstrip(".")
+        console.error(f"{message}{'' if message.endswith('?') else '.'} See {command} --help.")
     return 2
 
 

@@ -101,8 +101,9 @@ def separate(
 ) -> None:
     """Take songs apart into stems that add up to them.
 
-    Rate, channels and length of the stems are those of the song. Memory does not grow with its length. What is there
-    already is skipped, so the same command goes on after an interruption. The folders written go to stdout.
+    Rate, channels and length of the stems are those of the song.
+    Memory does not grow with its length. What is there already is skipped,
+    so the same command goes on after an interruption.
     """
     options = dict(locals())
     from stemforge.cli.separate_run import Request, run
