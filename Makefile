@@ -22,6 +22,7 @@ dev-env: $(VENV)/dev.stamp  ## data-env, and what training and tests need
 
 demo: env  ## take the example song apart
 	$(BIN)/stemforge separate examples/demo.flac --out separated --on-exist overwrite
+	@ls -sh separated/*/demo
 
 test: dev-env  ## the fast tests
 	$(BIN)/python -m pytest -q
