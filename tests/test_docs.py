@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import soundfile
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*.md")])
@@ -63,3 +64,13 @@ def test_tested_pair_is_within_the_asked_range() -> None:
     assert pins["torch"] == pins["torchaudio"]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert {"torch>=2.8,<2.12", "torchaudio>=2.8,<2.12"} <= set(project["dependencies"])
+
+
+def test_example_song() -> None:
+    """The example is a 44.1 kHz stereo song of 20 to 30 s in at most 3 MB, with its licence beside it."""
+    path = ROOT / "examples" / "demo.flac"
+    info = soundfile.info(path)
+    assert (info.samplerate, info.channels) == (44100, 2)
+    assert 20 <= info.duration <= 30
+    assert path.stat().st_size <= 3_000_000
+    assert "CC0" in (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
