@@ -23,7 +23,8 @@ until [ "$(find "$DATA/train" -maxdepth 1 -mindepth 1 -type d -not -name '.*' 2>
 done
 timeout --signal=TERM --kill-after=60 "$SECONDS_LEFT" \
   python3 -m stemforge train "$CONFIG" "$@" --data "$DATA/train" --valid .kit/valid --out "$RUN" --device cuda || true
-cp "$RUN/config.json" "$RUN"/metrics.csv "$OUT/"
+cp "$RUN/config.json" "$OUT/"
+cat "$RUN"/logs/from-*/metrics.csv >"$OUT/metrics.csv"
 tail -n 3 "$DATA/render.log" | cut -c1-300
 python3 - "$RUN/model.safetensors" "$OUT" <<'PY'
 import sys

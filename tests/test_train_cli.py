@@ -69,9 +69,9 @@ def test_a_run_leaves_a_checkpoint_and_logs(config):
     done = subprocess.run(command(config), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     run = config.parent / "run"
-    assert {"model.safetensors", "config.json", "state.pt", "metrics.csv"} <= {p.name for p in run.iterdir()}
+    assert {"model.safetensors", "config.json", "state.pt"} <= {p.name for p in run.iterdir()}
     assert json.loads((run / "config.json").read_text())["architecture"] == "forge"
-    rows = list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((run / "logs" / "from-0000000" / "metrics.csv").read_text().splitlines()))
     assert any(row.get("valid/all") for row in rows)
     again = subprocess.run(command(config), capture_output=True, text=True)
     assert "step 6 of 6" in again.stderr and again.returncode == 0

@@ -28,7 +28,7 @@ def train(
     """Train a checkpoint; the run can be stopped at any time and goes on where it was last saved.
 
     OUT holds model.safetensors and config.json (averaged weights, ready for `separate --checkpoint OUT`), state.pt to
-    resume from, metrics.csv, and TensorBoard files.
+    resume from, and logs/ with CSV and TensorBoard files.
     """
     from stemforge.cli import train_run
 

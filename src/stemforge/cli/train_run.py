@@ -81,16 +81,17 @@ def run(config: TrainConfig, data: Path, valid: Path | None, out: Path, device: 
     """Train until the last step, `stop_after` steps or a signal; always saved at the end."""
     chosen = devices.choose(device)
     devices.keep_memory()
+    state = resume(config, out)
+    since = f"from-{state.index:07d}"
     fabric = Fabric(
         accelerator=chosen.type,
         devices=1 if chosen.index is None else [chosen.index],
         precision=config.precision,  # type: ignore[arg-type]
         loggers=[
-            CSVLogger(out, name="", version="", flush_logs_every_n_steps=1),
-            TensorBoardLogger(out, name="", version=""),
+            CSVLogger(out, name="logs", version=since, flush_logs_every_n_steps=1),
+            TensorBoardLogger(out, name="logs", version=since),
         ],
     )
-    state = resume(config, out)
     network = state.network
     songs = find_songs(data, network.names)
     crops = Crops(

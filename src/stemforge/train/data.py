@@ -40,18 +40,17 @@ class StemFile:
             raise InputError(f"stem '{path}': cannot be read ({error}). Remove it or render it again.") from error
         return cls(path, frames)
 
-    def read(self, start: int, count: int) -> Float:
-        """(2, count) float32; zeros behind the end."""
+    def read(self, start: int, out: Float) -> None:
+        """Fill out (2, count) from sample `start` on; what lies behind the end is left as it is."""
+        count = max(0, min(out.shape[-1], self.frames - start))
         if self.path.suffix == ".npy":
-            cut = np.load(self.path, mmap_mode="r")[start : start + count]
-            found = np.asarray(cut, dtype=np.float32).reshape(len(cut), -1) / 32768
-        else:
-            with soundfile.SoundFile(str(self.path)) as file:
-                file.seek(min(start, self.frames))
-                found = file.read(count, dtype="float32", always_2d=True)
-        out = np.zeros((2, count), np.float32)
-        out[:, : len(found)] = found.T[:2]
-        return out
+            cut = np.load(self.path, mmap_mode="r")[start : start + count].T
+            np.multiply(cut, np.float32(1 / 32768), out=out[:, :count])
+            return
+        with soundfile.SoundFile(str(self.path)) as file:
+            file.seek(min(start, self.frames))
+            found = file.read(count, dtype="float32", always_2d=True).T
+        out[:, : found.shape[1]] = found[:2]
 
 
 @dataclass(frozen=True)
@@ -112,67 +111,76 @@ class Crops:
         rng = np.random.default_rng((self.seed, step))
         task = TASKS[rng.choice(len(TASKS), p=np.array(self.shares) / sum(self.shares))]
         count = self.batch_size if task == "separate" else max(1, self.batch_size // 2)
-        item = self._separation_item if task == "separate" else self._song_item
-        stems = torch.from_numpy(np.stack([item(rng) for _ in range(count)]))
-        if task in ("separate", "denoise"):
-            stems = self._levelled(stems)
-        sigma, hidden = _levels(task, rng, stems.shape[0], len(self.names), stems.shape[-1])
-        return Batch(task, stems, sigma, hidden, int(rng.integers(2**31)))
+        stems = np.zeros((count, len(self.names), 2, int(self.seconds * self.rate)), np.float32)
+        for item in stems:
+            if task == "separate":
+                self._separation_item(item, rng)
+            else:
+                self._song_item(item, rng)
+            if task in ("separate", "denoise"):
+                item *= self._gain(item)
+        sigma, hidden = _levels(task, rng, *stems.shape[:2], stems.shape[-1])
+        return Batch(task, torch.from_numpy(stems), sigma, hidden, int(rng.integers(2**31)))
 
-    def _levelled(self, stems: Tensor) -> Tensor:
-        level = stems.sum(dim=1).square().mean(dim=(1, 2)).sqrt().clamp(min=1e-4)
-        return stems * (10 ** (self.level_db / 20) / level)[:, None, None, None]
+    def _gain(self, item: Float) -> np.float32:
+        """What brings the mixture to `level_db`, judged by every fourth sample."""
+        level = np.sqrt(np.mean(item[..., ::4].sum(axis=0) ** 2))
+        return np.float32(10 ** (self.level_db / 20) / max(level, 1e-4))
 
-    def _song_item(self, rng: np.random.Generator) -> Float:
-        """A crop of one song, all its stems in place."""
-        length = int(self.seconds * self.rate)
+    def _start(self, song: Song, rng: np.random.Generator) -> int:
+        return int(rng.integers(max(1, song.frames - int(self.seconds * self.rate))))
+
+    def _song_item(self, item: Float, rng: np.random.Generator) -> None:
+        """Fill item (stem, 2, time) with a crop of one song, all its stems in place."""
         song = self.songs[rng.integers(len(self.songs))]
-        start = int(rng.integers(max(1, song.frames - length)))
-        silent = np.zeros((2, length), np.float32)
-        item = np.stack([song.stems[n].read(start, length) if n in song.stems else silent for n in self.names])
-        return item[:, ::-1].copy() if rng.random() < 0.5 else item
+        start, order = self._start(song, rng), rng.permutation(2)
+        for k, name in enumerate(self.names):
+            if name in song.stems:
+                song.stems[name].read(start, item[k][order[0] :: 1 - 2 * order[0]])
 
-    def _separation_item(self, rng: np.random.Generator) -> Float:
+    def _separation_item(self, item: Float, rng: np.random.Generator) -> None:
         """A crop of one song or of one song a stem, with new levels, colours, widths, and now and then stems left out."""
         remix = rng.random() < 0.5
-        item = self._remixed(rng) if remix else self._song_item(rng)
+        if remix:
+            self._remix(item, rng)
+        else:
+            self._song_item(item, rng)
         reach = 8.0 if remix else 5.0
-        for k in range(len(item)):
-            item[k] *= 10 ** (rng.uniform(-reach, reach) / 20) * rng.choice((-1.0, 1.0))
+        for stem in item:
             if rng.random() < 0.3:
-                item[k] = equalised(item[k], self.rate, rng)
+                stem[:] = equalised(stem, self.rate, rng)
             if rng.random() < 0.2:
-                item[k] = widened(item[k], rng.uniform(0, 1.5))
+                stem[:] = widened(stem, rng.uniform(0, 1.5))
+            stem *= np.float32(10 ** (rng.uniform(-reach, reach) / 20) * rng.choice((-1.0, 1.0)))
         if rng.random() < 0.25:
             item[rng.permutation(len(item))[: rng.integers(1, 3)]] = 0
-        return item
 
-    def _remixed(self, rng: np.random.Generator) -> Float:
-        length = int(self.seconds * self.rate)
-        item = np.zeros((len(self.names), 2, length), np.float32)
+    def _remix(self, item: Float, rng: np.random.Generator) -> None:
         for k, name in enumerate(self.names):
             for _ in range(3):
                 song = self.songs[rng.integers(len(self.songs))]
-                start = int(rng.integers(max(1, song.frames - length)))
+                start = self._start(song, rng)
                 if name in song.stems:
-                    item[k] = song.stems[name].read(start, length)
-                    if np.abs(item[k]).max() > 0.01:
+                    item[k] = 0
+                    song.stems[name].read(start, item[k])
+                    if np.abs(item[k, :, ::16]).max() > 0.01:
                         break
-        return item
 
 
 def equalised(x: Float, rate: int, rng: np.random.Generator) -> Float:
     """x (channel, time) through a random smooth equaliser of at most +-9 dB."""
-    hz = np.fft.rfftfreq(x.shape[-1], 1 / rate)
+    hz = np.arange(x.shape[-1] // 2 + 1, dtype=np.float32) * np.float32(rate / x.shape[-1])
     points = np.log([40, 120, 350, 1000, 3000, 8000, 16000])
     gain_db = np.interp(np.log(np.maximum(hz, 1)), points, np.clip(rng.normal(0, 3.5, len(points)), -9, 9))
-    return np.fft.irfft(np.fft.rfft(x) * 10 ** (gain_db / 20), n=x.shape[-1]).astype(np.float32)
+    spectrum = torch.fft.rfft(torch.from_numpy(x)) * torch.from_numpy(10 ** (gain_db / 20)).float()
+    out: Float = torch.fft.irfft(spectrum, n=x.shape[-1]).numpy()
+    return out
 
 
 def widened(x: Float, width: float) -> Float:
     """Stereo (2, time) with its side signal scaled by `width`: 0 is mono."""
-    middle, side = x.mean(0), (x[0] - x[1]) * (0.5 * width)
-    return np.stack([middle + side, middle - side]).astype(np.float32)
+    middle, side = x.mean(0), (x[0] - x[1]) * np.float32(0.5 * width)
+    return np.stack([middle + side, middle - side])
 
 
 def _levels(task: Task, rng: np.random.Generator, batch: int, stems: int, time: int) -> tuple[Tensor, Tensor]:

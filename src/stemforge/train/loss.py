@@ -96,7 +96,7 @@ def separation_loss(network: Forge, mixture: Tensor, stems: Tensor) -> tuple[Ten
     each = m.xx.sum(dim=(2, 4))  # (batch, stem, frame)
     sounding = (each > ACTIVE * m.yy.sum(dim=(2, 4)).mean(-1, keepdim=True)).float()
     activity = functional.binary_cross_entropy_with_logits(out.activity, sounding)
-    loss = whole.mean() + 0.5 * bands.mean() + 0.1 * activity
+    loss = whole.mean() + 0.5 * bands.mean() + 0.3 * activity
     return loss, {"snr_db": -10 * whole.mean().detach(), "activity": activity.detach()}
 
 

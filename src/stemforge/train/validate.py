@@ -14,13 +14,14 @@ from stemforge.train.data import Float, Song
 
 def excerpts(songs: list[Song], names: tuple[str, ...], rate: int, count: int) -> list[Float]:
     """`count` fixed pieces of 8 s, (stem, 2, time), spread evenly over all songs."""
-    length, found = 8 * rate, []
-    silent = np.zeros((2, length), np.float32)
-    for k in range(count):
+    found = np.zeros((count, len(names), 2, 8 * rate), np.float32)
+    for k, piece in enumerate(found):
         song = songs[k * len(songs) // count]
-        start = int((0.2 + 0.6 * ((k * 0.618) % 1)) * max(0, song.frames - length))
-        found.append(np.stack([song.stems[n].read(start, length) if n in song.stems else silent for n in names]))
-    return found
+        start = int((0.2 + 0.6 * ((k * 0.618) % 1)) * max(0, song.frames - piece.shape[-1]))
+        for name, out in zip(names, piece, strict=True):
+            if name in song.stems:
+                song.stems[name].read(start, out)
+    return list(found)
 
 
 @torch.no_grad()

@@ -1,0 +1,41 @@
+"""Put the averaged weights of a run into the package as an embedded checkpoint, fp16, with its entry in checkpoints.toml.
+
+    python scripts/embed_checkpoint.py runs/forge --name forge --default
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+
+from stemforge import checkpoints
+
+ROOT = Path(__file__).parents[1]
+
+
+def main() -> None:
+    """Copy, halve, hash, write the entry."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--name", default="forge")
+    parser.add_argument("--default", action="store_true")
+    args = parser.parse_args()
+    target = ROOT / "src" / "stemforge" / "embedded" / args.name
+    target.mkdir(parents=True, exist_ok=True)
+    weights = load_file(args.run / checkpoints.WEIGHTS)
+    save_file({name: w.half() for name, w in weights.items()}, target / checkpoints.WEIGHTS)
+    shutil.copyfile(args.run / checkpoints.CONFIG, target / checkpoints.CONFIG)
+    entry = checkpoints.entry_for(target, name=args.name, default=args.default)
+    table = ROOT / "checkpoints.toml"
+    others = re.split(r"(?m)^(?=\[)", table.read_text(encoding="utf-8"))
+    kept = [part.rstrip() for part in others if not part.startswith(f"[{args.name}]")]
+    table.write_text("\n\n".join([*kept, entry]), encoding="utf-8")
+    print(entry)
+
+
+if __name__ == "__main__":
+    main()
