@@ -1,0 +1,76 @@
+"""`stemforge data`: make material to train on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from stemforge.cli.console import Report
+
+app = typer.Typer(no_args_is_help=True, help="Training data: render songs of our own, one audio file a stem.")
+
+AssetsOption = Annotated[Path, typer.Option(help="Folder with fonts, packs and MIDI songs; docs/data.md fills it.")]
+HoursOption = Annotated[float, typer.Option(help="How much to render, in hours of music.")]
+OutOption = Annotated[Path, typer.Option("-o", "--out", help="Folder for the songs. What is there already is kept.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="The same seed and assets give the same songs.")]
+JobsOption = Annotated[int, typer.Option("-j", "--jobs", help="Processes.")]
+SplitOption = Annotated[str, typer.Option(help="train, or valid: songs and sounds that train never uses.")]
+FormatOption = Annotated[str, typer.Option(help="flac, wav, or npy: int16 (time, 2), which training reads fastest.")]
+LongestOption = Annotated[float, typer.Option(help="Longest song in seconds.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")]
+QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")]
+
+
+@app.command()
+def render(
+    assets: AssetsOption,
+    hours: HoursOption,
+    out: OutOption = Path("data/train"),
+    seed: SeedOption = 0,
+    jobs: JobsOption = 1,
+    split: SplitOption = "train",
+    format: FormatOption = "flac",
+    longest: LongestOption = 150.0,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Render songs with one audio file a stem: bass, drums, guitar, piano, other; 44.1 kHz stereo.
+
+    OUT holds a folder a song with its stems and song.json (what it was made of), manifest.jsonl and report.json.
+    A stem that a song lacks has no file. Stopped at any time, the same command goes on where it was.
+    """
+    from stemforge.cli import console
+    from stemforge.data.render import render as run
+
+    with console.Report(verbosity=-1 if quiet else 0) as report:
+        report.song(f"{hours:g} h to {out}", hours * 3600)
+        found = run(assets, out, hours, seed, jobs, split, format, longest, _follow(report), report.note)
+    if json:
+        console.result_json("rendered", out=str(out), **found)
+        return
+    for line in _lines(found, out):
+        console.result(line)
+
+
+def _follow(report: Report) -> Callable[[dict[str, Any], float], None]:
+    """Shows each finished song."""
+
+    def on_song(row: dict[str, Any], hours: float) -> None:
+        report.advance(row["seconds"])
+        report.note(f"{row['index'] + 1} songs, {hours:.2f} h", level=1)
+
+    return on_song
+
+
+def _lines(found: dict[str, Any], out: Path) -> list[str]:
+    """The report in a few lines."""
+    shares = [f"{found[f'share_of_time_with_{n}_stems']:.0%} of the time with {n} or more stems" for n in (2, 4)]
+    rows = [
+        f"{stem}: in {row['songs']} songs, {row['active_rms_db_mean']:.1f} dBFS (±{row['active_rms_db_std']:.1f})"
+        for stem, row in found["stems"].items()
+    ]
+    return [f"{out}: {found['songs']} songs, {found['hours']:.2f} h, {', '.join(shares)}", *rows]

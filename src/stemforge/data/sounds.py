@@ -1,0 +1,125 @@
+"""Choose an instrument for each part and let it play: sampled packs, soundfont presets, our synthesizer, speech."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from stemforge.data import speech
+from stemforge.data.catalogue import Catalogue
+from stemforge.data.players import Sound, play_font, play_map, presets
+from stemforge.data.score import Part, folded
+from stemforge.data.synth import Patch, draw_patch, play_patch
+from stemforge.data.unpack import Map, draw_kit
+
+SAMPLED = {"bass": 0.55, "drums": 0.6, "guitar": 0.52, "piano": 0.5, "other": 0.0}
+"""Chance of a sampled pack where there is one."""
+SYNTHETIC = {"bass": 0.1, "drums": 0.0, "guitar": 0.0, "piano": 0.0, "other": 0.18}
+FAMILIES = {"bass": range(32, 40), "guitar": range(24, 32), "piano": range(0, 8)}
+WEIGHTS = {"piano": (4, 3, 2, 1, 2.5, 2, 0.5, 0.7), "guitar": (2.5, 3, 1.5, 2.5, 0.8, 1.5, 1.8, 0.15)}
+NO_KITS = (48, 56, 57, 58, 95)
+"""Orchestral, sound-effect and marching kits."""
+
+
+@dataclass(frozen=True)
+class Voice:
+    """What plays a part: kind is map, font, synth or speech; `label` goes into the manifest."""
+
+    kind: str
+    label: str
+    map: Map | None = None
+    font: Path | None = None
+    bank: int = 0
+    program: int = 0
+    varispeed: float = 0.0
+    patch: Patch | None = None
+
+
+def choose(rng: np.random.Generator, part: Part, catalogue: Catalogue, song: Path) -> Voice:
+    """A voice for the part, as the split allows. `song`: a folder for maps that are made for this song."""
+    if part.role == "speech":
+        return Voice("speech", "espeak-ng")
+    if part.role == "vowels":
+        return Voice("synth", "sung vowels", patch=draw_patch(rng, "vowels"))
+    maps = catalogue.maps_of(part.stem)
+    fonts = catalogue.fonts_of(part.stem)
+    draw = rng.random()
+    if maps and (draw < SAMPLED[part.stem] or not fonts):
+        return _sampled(rng, part, catalogue, maps, song)
+    synthetic = SYNTHETIC[part.stem] if part.role != "human" or part.stem == "bass" else SYNTHETIC[part.stem] / 2
+    if not fonts or draw > 1 - synthetic:
+        patch = draw_patch(rng, part.role)
+        return Voice("synth", f"synth {patch.wave}", patch=patch)
+    return _preset(rng, part, catalogue, fonts)
+
+
+def _sampled(rng: np.random.Generator, part: Part, catalogue: Catalogue, maps: list[Map], song: Path) -> Voice:
+    if part.stem == "drums" and catalogue.shots and rng.random() < 0.35:
+        made = draw_kit(rng, catalogue.shots, song / f"kit-{rng.integers(2**31)}.sfz")
+    else:
+        plain = [made for made in maps if not made.name.startswith("one-shot")]
+        pool = plain if plain and rng.random() < 0.9 else maps
+        made = pool[int(rng.integers(len(pool)))]
+    speed = rng.uniform(-2.5, 2.5) if part.stem == "drums" else rng.choice([-2, -1, 0, 0, 0, 0, 1, 2])
+    return Voice("map", made.name, map=made, varispeed=float(speed))
+
+
+def _preset(rng: np.random.Generator, part: Part, catalogue: Catalogue, fonts: list[Path]) -> Voice:
+    font = fonts[int(rng.integers(len(fonts)))]
+    if part.stem == "drums":
+        kits = {p: n for p, n in presets(font, 128).items() if p not in NO_KITS and p < 120}
+        allowed = [p for p in sorted(kits) if catalogue.allows(font.stem, "drums", p)] or sorted(kits)
+        program = allowed[int(rng.integers(len(allowed)))]
+        return Voice("font", f"{font.stem} kit {kits[program]}", font=font, bank=128, program=program)
+    there = presets(font, 0)
+    pool = [p for p in _programs(rng, part) if p in there and catalogue.allows(font.stem, part.stem, p)]
+    if not pool:
+        span = FAMILIES.get(part.stem, range(8, 112))
+        pool = [p for p in span if p in there and catalogue.allows(font.stem, part.stem, p) and stem_other(part, p)]
+    weights = np.asarray([WEIGHTS[part.stem][p % 8] if part.stem in WEIGHTS else 1.0 for p in pool])
+    program = int(rng.choice(pool, p=weights / weights.sum()))
+    variants = presets(font, 8)
+    bank = 8 if program in variants and rng.random() < 0.3 else 0
+    name = (variants if bank else there)[program]
+    return Voice("font", f"{font.stem} {program} {name}", font=font, bank=bank, program=program)
+
+
+def stem_other(part: Part, program: int) -> bool:
+    """Is the program fit for the part's stem? Only `other` leaves out families."""
+    return part.stem != "other" or (program >= 8 and not 24 <= program < 40 and program != 55)
+
+
+def _programs(rng: np.random.Generator, part: Part) -> list[int]:
+    """Programs to draw from: the written one, its family of eight, or any of the stem."""
+    if part.stem in FAMILIES:
+        family = list(FAMILIES[part.stem])
+        if part.role == "power":
+            return [29, 30]
+        return [part.program] if part.program in family and rng.random() < 0.4 else family
+    draw = rng.random()
+    first = part.program // 8 * 8
+    if draw < 0.4:
+        return [part.program] if stem_other(part, part.program) and part.program < 112 else []
+    if draw < 0.8:
+        return [p for p in range(first, first + 8) if stem_other(part, p) and p < 112]
+    return [p for p in range(8, 112) if stem_other(part, p)]
+
+
+def play(rng: np.random.Generator, voice: Voice, part: Part, frames: int) -> Sound:
+    """The part as the voice plays it: (frames, 2), at the voice's own loudness."""
+    if voice.map is not None:
+        low, high = voice.map.low, voice.map.high
+        shift = 0 if part.stem == "drums" else round(voice.varispeed)
+        fitting = part if part.stem == "drums" else _folded(part, low + max(shift, 0), high + min(shift, 0))
+        return play_map(voice.map.path, fitting, frames, voice.varispeed)
+    if voice.font is not None:
+        return play_font(voice.font, voice.bank, voice.program, part, frames)
+    if voice.patch is not None:
+        return play_patch(rng, voice.patch, part, frames)
+    return speech.play(rng, part, frames)
+
+
+def _folded(part: Part, low: int, high: int) -> Part:
+    return replace(part, notes=folded(part.notes, low, high)) if high - low >= 12 else part
