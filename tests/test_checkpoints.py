@@ -71,7 +71,7 @@ def test_own_table_is_merged_over(table: Path) -> None:
 
 def test_unknown_name(table: Path) -> None:
     """An unknown name lists the known ones and the closest."""
-    with pytest.raises(UsageError, match="mine.*Did you mean mine"):
+    with pytest.raises(UsageError, match=r"mine.*Did you mean mine"):
         checkpoints.find("mime")
 
 

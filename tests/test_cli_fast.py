@@ -16,7 +16,15 @@ code = main({{arguments!r}})
 print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)
 sys.exit(code)
 """
-COMMANDS = [["--help"], ["--version"], ["separate", "--help"], ["checkpoints", "--help"], ["checkpoints", "list"]]
+COMMANDS = [
+    ["--help"],
+    ["--version"],
+    ["separate", "--help"],
+    ["data", "--help"],
+    ["train", "--help"],
+    ["evaluate", "--help"],
+    ["checkpoints", "list"],
+]
 
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)

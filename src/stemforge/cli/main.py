@@ -22,6 +22,7 @@ import typer
 from stemforge import __version__
 from stemforge.cli import console
 from stemforge.cli.checkpoints import app as checkpoints
+from stemforge.cli.data import app as data
 from stemforge.cli.evaluate import evaluate
 from stemforge.cli.separate import separate
 from stemforge.cli.train import train
@@ -39,6 +40,7 @@ app.command()(separate)
 app.command()(evaluate)
 app.command()(train)
 app.add_typer(checkpoints, name="checkpoints")
+app.add_typer(data, name="data")
 
 
 class Terminated(BaseException):
