@@ -58,7 +58,7 @@ def _check_cuda(name: str) -> None:
 
 
 def keep_memory() -> None:
-    """Ask glibc to keep freed memory instead of returning it: training on a CPU is twice as fast without the page faults.
+    """Ask glibc to keep freed memory: training on a CPU is twice as fast without the page faults.
 
     Does nothing where the C library is another one.
     """
