@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import runpy
 import sys
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from stemforge.data.mma import HELD_OUT_FAMILIES
 from stemforge.data.render import render, render_song
 from stemforge.data.score import STEMS
 from stemforge.errors import InputError, OutputError, UsageError
-from tiny_assets import write_assets, write_instrument, write_song
+from tiny_assets import tone, write_assets, write_instrument, write_song
 
 LONGEST = 3.0
 HOURS = 6 / 3600
@@ -261,3 +262,22 @@ def test_the_command_prints_the_report(assets, tmp_path):
     found = json.loads(CliRunner().invoke(app, [*options, "-q", "--json"]).stdout)
     assert found["event"] == "rendered"
     assert found["songs"] == len(list(tmp_path.glob("0*/song.json")))
+
+
+def test_a_slim_copy_of_the_assets_has_the_same_instruments(tmp_path, monkeypatch):
+    """The copy for a machine without a network holds whole instruments, and they open."""
+    full, slim = tmp_path / "full", tmp_path / "slim"
+    write_instrument(full / "sfz" / "pastabass", "linguine")
+    write_song(full / "midi" / "first.mid")
+    shots, piano = full / "samples" / "sonic-pi", full / "samples" / "salamander"
+    for folder, names in ((shots, ("bd_a", "sn_a", "hat_a", "bass_thick_c")), (piano, ("A4v6", "A4v10"))):
+        folder.mkdir(parents=True)
+        for name in names:
+            soundfile.write(folder / f"{name}.{'flac' if folder is shots else 'ogg'}", tone(220.0), 44100)
+    (full / "fonts").mkdir()
+    monkeypatch.setattr(sys, "argv", ["slim_assets.py", str(full), str(slim)])
+    runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "slim_assets.py"), run_name="__main__")
+    catalogues = [open_catalogue(folder, "train", tmp_path / f"work-{folder.name}") for folder in (full, slim)]
+    assert [made.name for made in catalogues[0].maps] == [made.name for made in catalogues[1].maps]
+    assert [len(paths) for paths in catalogues[0].shots.values()] == [len(p) for p in catalogues[1].shots.values()]
+    assert len(catalogues[1].songs) == 1

@@ -158,6 +158,23 @@ def test_a_pack_is_unpacked_once_and_keeps_its_range(tmp_path):
     assert key_range("<region> sample=x.wav key=33") == (33, 33)
 
 
+def test_a_pack_may_include_and_define(tmp_path):
+    """#include, #define, default_path, comments, several regions a line and a shifted range are understood."""
+    (tmp_path / "deep").mkdir()
+    soundfile.write(tmp_path / "deep" / "one two.wav", tone(440.0, 0.3), RATE)
+    (tmp_path / "regions.txt").write_text(
+        "<region> sample=one two.wav lokey=c4 hikey=$TOP pitch_keycenter=81 <region> sample=one two.wav key=a4\n"
+    )
+    (tmp_path / "x.sfz").write_text(
+        '// a pack\n#define $TOP g#4\n<control> default_path=deep/ note_offset=-12\n#include "regions.txt"\n'
+    )
+    made = unpack_map("bass", "x", tmp_path / "x.sfz", tmp_path / "work")
+    assert (made.low, made.high) == (48, 57)
+    assert made.path.read_text().count("sample=deep_one_two.wav") == 2
+    sound = play_map(made.path, part_of(Note(0.0, 0.3, 55, 100)), RATE // 3)
+    assert np.abs(sound).max() > 0.01
+
+
 def test_an_unreadable_sample_is_named(tmp_path):
     """A pack with a broken sample gives one line with the sample's name."""
     (tmp_path / "bad.ogg").write_bytes(b"nothing")

@@ -71,7 +71,7 @@ def open_catalogue(assets: Path, split: str, work: Path) -> Catalogue:
         raise InputError(f"no assets in '{assets}': the folder does not exist. docs/data.md says how to fill it.")
     fonts = tuple(sorted((*assets.glob("fonts/*.sf2"), *assets.glob("fonts/*.sf3"))))
     songs = sorted(path for path in assets.glob("midi/**/*.mid") if (path.stem in HELD_OUT_SONGS) == (split == "valid"))
-    maps = _unpacked(assets, work)
+    maps = _unpacked(assets, work, split)
     chosen = [made for made in maps if (made.name in HELD_OUT_MAPS) == (split == "valid")]
     if split == "valid":
         covered = {made.stem for made in chosen}
@@ -86,17 +86,19 @@ def _known(name: str) -> bool:
     return name in PACKS or name.startswith(("salamander", "one-shot")) or name in [kit.lower() for kit in KITS]
 
 
-def _unpacked(assets: Path, work: Path) -> list[Map]:
+def _unpacked(assets: Path, work: Path, split: str) -> list[Map]:
+    """All maps that the split may use; known packs of the other split are not decoded."""
     maps: list[Map] = []
     for source in sorted(assets.glob("sfz/**/*.sfz")):
         folder = source.relative_to(assets / "sfz").parts[0]
         stem = folder if folder in STEMS else PACKS.get(source.stem)
-        if stem is not None:
+        if stem is not None and (folder in STEMS or (source.stem in HELD_OUT_MAPS) == (split == "valid")):
             maps.append(unpack_map(stem, source.stem, source, work))
     piano = assets / "samples" / "salamander"
-    maps += [made for v in ((6,), (10,), (6, 10), (14,)) if (made := piano_map(piano, v, work))]
+    sets: tuple[tuple[int, ...], ...] = ((14,),) if split == "valid" else ((6,), (10,), (6, 10))
+    maps += [made for velocities in sets if (made := piano_map(piano, velocities, work))]
     for kit in KITS:
-        if (assets / "drumkits" / kit / "drumkit.xml").is_file():
+        if (kit in HELD_OUT_MAPS) == (split == "valid") and (assets / "drumkits" / kit / "drumkit.xml").is_file():
             made = hydrogen_map(assets / "drumkits" / kit, work)
             maps += [made] if made else []
-    return maps + pitched_maps(assets / "samples" / "sonic-pi", work)
+    return maps + (pitched_maps(assets / "samples" / "sonic-pi", work) if split == "train" else [])

@@ -19,6 +19,8 @@ SAMPLED = {"bass": 0.55, "drums": 0.6, "guitar": 0.52, "piano": 0.5, "other": 0.
 SYNTHETIC = {"bass": 0.1, "drums": 0.0, "guitar": 0.0, "piano": 0.0, "other": 0.18}
 FAMILIES = {"bass": range(32, 40), "guitar": range(24, 32), "piano": range(0, 8)}
 WEIGHTS = {"piano": (4, 3, 2, 1, 2.5, 2, 0.5, 0.7), "guitar": (2.5, 3, 1.5, 2.5, 0.8, 1.5, 1.8, 0.15)}
+SHARES = {"audiophob": 0.4}
+"""A small electronic kit comes less often than a recorded one with many layers."""
 NO_KITS = (48, 56, 57, 58, 95)
 """Orchestral, sound-effect and marching kits."""
 
@@ -61,7 +63,8 @@ def _sampled(rng: np.random.Generator, part: Part, catalogue: Catalogue, maps: l
     else:
         plain = [made for made in maps if not made.name.startswith("one-shot")]
         pool = plain if plain and rng.random() < 0.9 else maps
-        made = pool[int(rng.integers(len(pool)))]
+        weights = np.asarray([SHARES.get(made.name, 1.0) for made in pool])
+        made = pool[int(rng.choice(len(pool), p=weights / weights.sum()))]
     speed = rng.uniform(-2.5, 2.5) if part.stem == "drums" else rng.choice([-2, -1, 0, 0, 0, 0, 1, 2])
     return Voice("map", made.name, map=made, varispeed=float(speed))
 

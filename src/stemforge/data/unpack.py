@@ -16,6 +16,7 @@ from stemforge.errors import InputError
 
 BENDS = "bend_up=1200 bend_down=-1200"
 NOTES = {"C": 0, "D#": 3, "F#": 6, "A": 9}
+SAMPLE = re.compile(r"\bsample=(.+?)(?=\s+\w+=|\s*$)")
 LONGEST = 10.0
 """Seconds of a piano sample that are kept."""
 ROLES: dict[str, tuple[int, ...]] = {
@@ -60,14 +61,24 @@ class Map:
 
 
 def unpack_map(stem: str, name: str, source: Path, work: Path) -> Map:
-    """Copy one SFZ map with its samples decoded to WAV; bends widened to an octave."""
-    text = source.read_text(encoding="utf-8", errors="replace")
-    folder = work / "sfz" / name
-    for sample in sorted(set(re.findall(r"sample=(.+?)(?=\s+\w+=|\s*$)", text, re.MULTILINE))):
-        _to_wav(source.parent / sample.strip().replace("\\", "/"), folder / _wav_name(sample.strip()))
-    text = re.sub(
-        r"sample=(.+?)(?=\s+\w+=|\s*$)", lambda m: f"sample={_wav_name(m[1].strip())}", text, flags=re.MULTILINE
-    )
+    """Copy one SFZ map with its samples decoded to WAV; bends widened to an octave.
+
+    Errors: InputError when a file that the map names is missing or unreadable.
+    """
+    text = _flat(source, source.parent)
+    folder = work / "sfz" / f"{stem}-{name}"
+    lines = []
+    prefix = ""
+    for line in text.splitlines():
+        prefix = "".join(re.findall(r"\bdefault_path=(\S+)", line)[-1:]) or prefix
+        line = re.sub(r"\bdefault_path=\S+", "", line)
+        found = SAMPLE.search(line)
+        if found and not found[1].startswith("*"):
+            sample = (prefix + found[1].strip()).replace("\\", "/")
+            _to_wav(source.parent / sample, folder / _wav_name(sample))
+            line = f"{line[: found.start()]}sample={_wav_name(sample)}{line[found.end() :]}"
+        lines.append(line)
+    text = "\n".join(lines) + "\n"
     if "<global>" in text:
         text = text.replace("<global>", f"<global> {BENDS}", 1)
     else:
@@ -75,9 +86,27 @@ def unpack_map(stem: str, name: str, source: Path, work: Path) -> Map:
     if "hint_ram_based" not in text:
         text = f"<control> hint_ram_based=1\n{text}"
     target = folder / "map.sfz"
+    target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text, encoding="utf-8")
     low, high = key_range(text)
     return Map(stem, name, target, low, high)
+
+
+def _flat(source: Path, root: Path, depth: int = 0) -> str:
+    """The text of a map with #include lines replaced by those files and #define names by their values."""
+    try:
+        text = source.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise InputError(f"cannot read '{source}': {error.strerror}. Fetch the pack again.") from error
+    if depth < 8:
+        text = re.sub(r'#include\s+"([^"]+)"', lambda m: _flat(root / m[1].replace("\\", "/"), root, depth + 1), text)
+    if depth == 0:
+        names = dict(re.findall(r"#define\s+(\$\w+)\s+(\S+)", text))
+        text = re.sub(r"#define\s+\$\w+\s+\S+", "", text)
+        for name in sorted(names, key=len, reverse=True):
+            text = text.replace(name, names[name])
+        text = re.sub(r"\s*(<\w+>)", r"\n\1", re.sub(r"//[^\n]*", "", text))
+    return text
 
 
 def _wav_name(sample: str) -> str:
@@ -86,9 +115,20 @@ def _wav_name(sample: str) -> str:
 
 
 def key_range(text: str) -> tuple[int, int]:
-    """Lowest and highest key of a map's text (MIDI numbers)."""
-    keys = [int(key) for key in re.findall(r"\b(?:lokey|hikey|key)=(\d+)", text)]
-    return (min(keys), max(keys)) if keys else (0, 127)
+    """Lowest and highest key of a map's text (MIDI numbers), with the shift of its note_offset."""
+    marks = re.findall(r"\b(?:lokey|hikey|key)=([A-Ga-g]?[#b]?-?\d+)", text)
+    shift = sum(int(offset) for offset in re.findall(r"\bnote_offset=(-?\d+)", text)[:1])
+    keys = [_key(mark) + shift for mark in marks if _key(mark) >= 0]
+    return (max(0, min(keys)), min(127, max(keys))) if keys else (0, 127)
+
+
+def _key(mark: str) -> int:
+    """A key as number, or as a name where c4 is 60."""
+    if not mark[0].isalpha():
+        return int(mark)
+    tone = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}[mark[0].lower()]
+    accidental = {"#": 1, "b": -1}.get(mark[1], 0)
+    return tone + accidental + 12 * (int(mark[2 if accidental else 1 :]) + 1)
 
 
 def _to_wav(source: Path, target: Path, longest: float | None = None) -> None:
@@ -177,19 +217,25 @@ def one_shots(folder: Path, work: Path) -> dict[str, list[Path]]:
     """The loose drum samples by role, decoded; empty when the folder is not there."""
     found: dict[str, list[Path]] = {}
     for role, patterns in ONE_SHOTS.items():
-        paths = sorted({path for pattern in patterns for path in folder.glob(f"{pattern}.flac")})
+        paths = sorted({path for pattern in patterns for path in _samples(folder, pattern)})
         found[role] = [_decoded(path, work, "one-shots") for path in paths]
     return found if found.get("kick") and found.get("snare") else {}
+
+
+def _samples(folder: Path, pattern: str) -> list[Path]:
+    return [path for ending in ("flac", "ogg", "wav") for path in folder.glob(f"{pattern}.{ending}")]
 
 
 def pitched_maps(folder: Path, work: Path) -> list[Map]:
     """One bass map for each pitched one-shot that is there."""
     maps = []
     for name, key in sorted(PITCHED.items()):
-        if (folder / f"{name}.flac").is_file():
-            sample = _decoded(folder / f"{name}.flac", work, "one-shots")
-            lines = [f"<control> hint_ram_based=1\n<region> sample={sample} lokey=24 hikey=60 pitch_keycenter={key} "
-                     f"ampeg_release=0.08 {BENDS}"]  # fmt: skip
+        for path in _samples(folder, name)[:1]:
+            sample = _decoded(path, work, "one-shots")
+            lines = [
+                f"<control> hint_ram_based=1\n<region> sample={sample} lokey=24 hikey=60 pitch_keycenter={key} "
+                f"ampeg_release=0.08 {BENDS}"
+            ]
             maps.append(_written(work, Map("bass", f"one-shot-{name}", work / "sfz" / name / "map.sfz", 26, 60), lines))
     return maps
 
