@@ -109,6 +109,7 @@ def test_a_stopped_run_goes_on(assets, rendered, tmp_path):
     out = tmp_path / "out"
     render(assets, out, 1 / 3600, seed=5, format="npy", longest=LONGEST)
     before = (out / "000000" / "song.json").stat().st_mtime_ns
+    (out / ".000001.99999").mkdir()
     render(assets, out, HOURS, seed=5, format="npy", longest=LONGEST)
     assert (out / "000000" / "song.json").stat().st_mtime_ns == before
     assert digests(out) == digests(rendered[0])

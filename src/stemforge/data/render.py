@@ -10,6 +10,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -147,6 +148,8 @@ _JOB: list[Job] = []
 
 
 def _start_worker(job: Job) -> None:
+    """Ctrl-C is the business of the process that waits for the songs."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _JOB[:] = [job]
 
 
@@ -193,6 +196,8 @@ def render(
         on_notice(line)
     try:
         out.mkdir(parents=True, exist_ok=True)
+        for unfinished in out.glob(".[0-9]*.[0-9]*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
     except OSError as error:
         raise OutputError(f"cannot write to '{out}': {error.strerror}. Choose another --out.") from error
     with tempfile.TemporaryDirectory(prefix="stemforge-render-") as work:
@@ -231,7 +236,7 @@ def _notices() -> Iterator[str]:
 def _rendered(job: Job, jobs: int, hours: float) -> Iterator[dict[str, Any]]:
     """Manifest rows in the order of their songs until they last `hours`; a few songs run ahead in other processes."""
     if jobs == 1:
-        _start_worker(job)
+        _JOB[:] = [job]
         yield from _until(hours, map(_render_to_disk, iter(range(10**9))))
         return
     with ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker, (job,)) as pool:
