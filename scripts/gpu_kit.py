@@ -1,6 +1,7 @@
 """Pack what a training machine without a network needs into .kit/: wheels, sounds, songs, MMA, validation songs.
 
-    python scripts/gpu_kit.py --assets assets --valid data/valid
+    python scripts/slim_assets.py assets assets-slim
+    python scripts/gpu_kit.py --assets assets-slim --valid data/valid
 
 The other machine has Python 3.12, torch and torchaudio 2.11, numpy, rich, typer, tensorboard, safetensors and einops, and
 gets a copy of this repository with .kit/ in it; there `bash scripts/gpu_train.sh` does the rest. The kit stays below 60 MiB.
@@ -32,10 +33,7 @@ WHEELS = (
     "lightning-utilities",
 )
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
-# The packs that teach most for their size; all of them would be 44 MB.
-SFZ_LIMIT = 20 * 2**20
-SFZ_FIRST = ("meatbass", "double-bass", "muldjordkit", "pastabass", "black-and-green-guitars")
-VALID_SECONDS, VALID_SONGS = 10, 10
+VALID_SECONDS, VALID_SONGS = 9, 10
 
 
 def wheels(folder: Path) -> None:
@@ -57,38 +55,22 @@ def mma(target: Path) -> None:
                 tar.add(path, arcname=name.lstrip("/"))
 
 
-def assets(source: Path, target: Path) -> None:
-    """Fonts, songs and samples whole; SFZ packs, smallest of each kind first, up to the limit."""
-    for part in ("fonts", "midi", "samples", "drumkits"):
-        if (source / part).is_dir():
-            shutil.copytree(source / part, target / part)
-    spent = 0
-    for name in SFZ_FIRST:
-        pack = source / "sfz" / name
-        for path in sorted(p for p in pack.rglob("*") if p.is_file()) if pack.is_dir() else []:
-            if path.suffix == ".ogg" and spent + path.stat().st_size > SFZ_LIMIT:
-                continue
-            spent += path.stat().st_size
-            place = target / "sfz" / path.relative_to(source / "sfz")
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(path, place)
-
-
 def validation(source: Path, target: Path) -> None:
-    """A short piece of some songs, as FLAC."""
+    """A short piece of some songs, as OGG Vorbis of high quality: the mixture is the sum of what is decoded."""
     for song in sorted(p for p in source.iterdir() if p.is_dir())[:VALID_SONGS]:
         for stem in sorted(song.glob("*.npy")):
             data = np.load(stem, mmap_mode="r")
             start = max(0, len(data) // 2 - 22050 * VALID_SECONDS)
             place = target / song.name
             place.mkdir(parents=True, exist_ok=True)
-            soundfile.write(place / f"{stem.stem}.flac", data[start : start + 44100 * VALID_SECONDS], 44100)
+            with soundfile.SoundFile(place / f"{stem.stem}.ogg", "w", 44100, 2, compression_level=0.5) as file:
+                file.write(data[start : start + 44100 * VALID_SECONDS])
 
 
 def main() -> None:
     """Make the kit anew and say what is in it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--assets", type=Path, default=Path("assets"))
+    parser.add_argument("--assets", type=Path, default=Path("assets-slim"))
     parser.add_argument("--valid", type=Path, default=Path("data/valid"))
     parser.add_argument("--out", type=Path, default=Path(".kit"))
     args = parser.parse_args()
@@ -96,11 +78,11 @@ def main() -> None:
         if not needed.is_dir():
             raise SystemExit(f"gpu_kit: '{needed}' is not there: see docs/data.md for the assets, and render the songs.")
     shutil.rmtree(args.out, ignore_errors=True)
-    for part in ("wheels", "assets", "valid"):
+    for part in ("wheels", "valid"):
         (args.out / part).mkdir(parents=True)
+    shutil.copytree(args.assets, args.out / "assets")
     wheels(args.out / "wheels")
     mma(args.out / "mma.tar.xz")
-    assets(args.assets, args.out / "assets")
     validation(args.valid, args.out / "valid")
     sizes = {p.name: sum(f.stat().st_size for f in [p, *p.rglob("*")] if f.is_file()) for p in args.out.iterdir()}
     for name, size in sorted(sizes.items()):
@@ -108,7 +90,7 @@ def main() -> None:
     total = sum(sizes.values())
     print(f"{total / 2**20:6.1f} MiB  of {LIMIT / 2**20:.0f}")
     if total > LIMIT:
-        raise SystemExit("gpu_kit: too large; take packs out of the assets.")
+        raise SystemExit("gpu_kit: too large; take packs out of the slim assets.")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,14 @@
 """What training minimises.
 
-Separation (all stems hidden): the logarithm of the squared error of each stem against the energy of the mixture, whole and
-band by band, log10(|D_i - x_i|^2 / |y|^2 + tau): the signal-to-noise ratio itself, with a floor so that a silent stem is
-driven to 40 dB under the mixture and no further (Wisdom et al. 2020, https://arxiv.org/abs/2006.12701, eq. 4).
+Separation (all stems hidden), for each item and stem:
+
+    sounding   -log10(c^2 / (1 - c^2 + 1e-3)), c the cosine between D_i and x_i: the scale-invariant SDR itself
+               (Le Roux et al. 2019, https://arxiv.org/abs/1811.02508, eq. 3) with a ceiling at 30 dB
+    silent     0.2 log10(|D_i|^2 / |y|^2 + 1e-4): towards 40 dB under the mixture and no further
+               (Wisdom et al. 2020, https://arxiv.org/abs/2006.12701, eq. 4)
+    each band  |D_i - x_i|^2 / |y|^2, which fixes the scale and keeps the treble honest; being convex it asks for the mean
+               where the instrument is uncertain, while a logarithm alone asks for the likeliest and mutes the other
+
 All other tasks: the weighted squared error of EDM (Karras et al. 2022, https://arxiv.org/abs/2206.00364, eq. 8), with equal
 weight for each octave.
 """
@@ -62,20 +68,33 @@ def _with_last_group(network: Forge, sums: Tensor, a: Tensor, b: Tensor) -> Tens
     return torch.cat([sums, (a[..., start:] * b[..., start:]).sum(-1, keepdim=True)], dim=-1)
 
 
-def energies(network: Forge, out: Outputs, m: Moments) -> Tensor:
-    """Energy of the error of each stem and band with all stems hidden. -> (batch, stem, band).
+class Products(NamedTuple):
+    """Inner products of estimates D and stems X, band by band: each (batch, stem, band)."""
 
-    D_i = q_i Y with q_i = r_i + m_i (1 - sum r), so the error is |q|^2 |Y|^2 - 2 Re(q* Y* X) + |X|^2: exact, all real.
-    """
+    dd: Tensor
+    dx: Tensor
+    xx: Tensor
+
+    @property
+    def error(self) -> Tensor:
+        """|D - X|^2."""
+        return (self.dd - 2 * self.dx + self.xx).clamp(min=0)
+
+
+def products(network: Forge, out: Outputs, m: Moments) -> Products:
+    """<D, D>, <D, X> and <X, X> with all stems hidden, where D_i = q_i Y with q_i = r_i + m_i (1 - sum r): exact, all real."""
     low, shares = network.low, out.masks.softmax(dim=1)
     real, imag = out.ratio.real, out.ratio.imag
     q_real = torch.cat([real + shares[..., :low] * (1 - real.sum(1, keepdim=True)), shares[..., low:]], dim=-1)
     q_imag = imag - shares[..., :low] * imag.sum(1, keepdim=True)
-    error = m.yy * q_real * q_real - 2 * q_real * m.yx + m.xx
-    extra = m.yy[..., :low] * q_imag * q_imag - 2 * q_imag * m.yx_imag
-    error, extra = error.sum(dim=(2, 3)), extra.sum(dim=(2, 3))
-    bands = [error[..., a:b].sum(-1) + extra[..., a:b].sum(-1) for a, b in network.spans]
-    return torch.stack([*bands, error[..., low:].sum(-1)], dim=-1).clamp(min=0)
+    power = q_real * q_real
+    dd = (power * m.yy).sum(dim=(2, 3))
+    dx = (q_real * m.yx).sum(dim=(2, 3))
+    extra_dd = (q_imag * q_imag * m.yy[..., :low]).sum(dim=(2, 3))
+    extra_dx = (q_imag * m.yx_imag).sum(dim=(2, 3))
+    pad = (0, dd.shape[-1] - low)
+    found = (dd + functional.pad(extra_dd, pad), dx + functional.pad(extra_dx, pad), m.xx.sum(dim=(2, 3)))
+    return Products(*(by_band(network, x) for x in found))
 
 
 def by_band(network: Forge, energy: Tensor) -> Tensor:
@@ -89,15 +108,20 @@ def separation_loss(network: Forge, mixture: Tensor, stems: Tensor) -> tuple[Ten
     y = network.stft(mixture)
     m = moments(network, y, network.stft(stems))
     out = network(y)
-    error = energies(network, out, m)
-    total = by_band(network, m.yy.sum(dim=(1, 2, 3)))[:, None]  # (batch, 1, band)
-    whole = (error.sum(-1) / total.sum(-1).clamp(min=1e-8) + 1e-4).log10()
-    bands = (error / total.clamp(min=1e-8) + 1e-3).log10()
+    p = products(network, out, m)
+    bands = by_band(network, m.yy.sum(dim=(1, 2, 3)))[:, None].clamp(min=1e-8)  # energy of the mixture, (batch, 1, band)
+    whole = bands.sum(-1)
+    sounds = (p.xx.sum(-1) > 1e-3 * whole).float()
+    cosine = p.dx.sum(-1).clamp(min=0) ** 2 / (p.dd.sum(-1) * p.xx.sum(-1)).clamp(min=1e-12)
+    sdr = ((cosine + 1e-3) / (1 - cosine + 1e-3).clamp(min=1e-4)).log10()
+    quiet = (p.dd.sum(-1) / whole + 1e-4).log10()
+    linear = (p.error / bands).mean()
     each = m.xx.sum(dim=(2, 4))  # (batch, stem, frame)
     sounding = (each > ACTIVE * m.yy.sum(dim=(2, 4)).mean(-1, keepdim=True)).float()
     activity = functional.binary_cross_entropy_with_logits(out.activity, sounding)
-    loss = whole.mean() + 0.5 * bands.mean() + 0.3 * activity
-    return loss, {"snr_db": -10 * whole.mean().detach(), "activity": activity.detach()}
+    loss = (0.2 * (1 - sounds) * quiet - sounds * sdr).mean() + 2 * linear + 0.2 * activity
+    heard = (sounds * sdr).sum().detach() / sounds.sum().clamp(min=1)
+    return loss, {"sdr_db": 10 * heard, "linear": linear.detach(), "activity": activity.detach()}
 
 
 def denoising_loss(

@@ -170,6 +170,7 @@ def _step(run: Run, model: Any, optimizers: list[Any], batch: Batch, fabric: Fab
     if torch.isfinite(norm):
         for optimizer in optimizers:
             optimizer.step()
+        run.average.multi_avg_fn = get_ema_multi_avg_fn(min(run.config.ema, (1 + run.index) / (10 + run.index)))
         run.average.update_parameters(run.network)
     for optimizer in optimizers:
         optimizer.zero_grad()
