@@ -1,6 +1,6 @@
-"""Put the averaged weights of a run into the package as an embedded checkpoint, fp16, with its entry in checkpoints.toml.
+"""Put the averaged weights of a run into the package, fp16, with their entry in checkpoints.toml.
 
-    python scripts/embed_checkpoint.py runs/forge --name forge --default
+python scripts/embed_checkpoint.py runs/forge --name forge --default
 """
 
 from __future__ import annotations

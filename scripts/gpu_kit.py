@@ -3,8 +3,9 @@
     python scripts/slim_assets.py assets assets-slim
     python scripts/gpu_kit.py --assets assets-slim --valid data/valid
 
-The other machine has Python 3.12, torch and torchaudio 2.11, numpy, rich, typer, tensorboard, safetensors and einops, and
-gets a copy of this repository with .kit/ in it; there `bash scripts/gpu_train.sh` does the rest. The kit stays below 60 MiB.
+The other machine has Python 3.12, torch and torchaudio 2.11, numpy, rich, typer, tensorboard, safetensors and einops,
+and gets a copy of this repository with .kit/ in it; there `bash scripts/gpu_train.sh` does the rest. The kit stays
+below 60 MiB.
 """
 
 from __future__ import annotations
@@ -76,7 +77,9 @@ def main() -> None:
     args = parser.parse_args()
     for needed in (args.assets, args.valid):
         if not needed.is_dir():
-            raise SystemExit(f"gpu_kit: '{needed}' is not there: see docs/data.md for the assets, and render the songs.")
+            raise SystemExit(
+                f"gpu_kit: '{needed}' is not there: see docs/data.md for the assets, and render the songs."
+            )
     shutil.rmtree(args.out, ignore_errors=True)
     for part in ("wheels", "valid"):
         (args.out / part).mkdir(parents=True)

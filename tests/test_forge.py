@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny import TINY, tiny_network
 
 from stemforge.models.forge import Forge
+from tiny import TINY, tiny_network
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,9 @@ def test_interpolation_meets_its_points_and_is_flat_outside():
     """At a given point the curve has the given level; beyond the ends it stays."""
     hz, db = [100.0, 1000.0, 10000.0], [0.0, -20.0, -60.0]
     found = interpolate_db(hz, db, torch.tensor([0.0, 100.0, 1000.0, 316.2278, 10000.0, 20000.0]))
-    torch.testing.assert_close(20 * found.log10(), torch.tensor([0.0, 0.0, -20.0, -10.0, -60.0, -60.0]), atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        20 * found.log10(), torch.tensor([0.0, 0.0, -20.0, -10.0, -60.0, -60.0]), atol=1e-3, rtol=0
+    )
 
 
 def test_coloured_noise_follows_the_curve():

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
-from tiny import TINY, tiny_network, tiny_songs
 
 from stemforge.errors import InputError
 from stemforge.train.data import TASKS, Crops, StemFile, find_songs
 from stemforge.train.loss import moments, products
 from stemforge.train.trainer import TrainConfig, averaged, fit, resume, save, schedule, start
 from stemforge.train.validate import validate
+from tiny import TINY, tiny_network, tiny_songs
 
 CONFIG = TrainConfig(
     steps=6, batch_size=2, seconds=0.25, warmup=2, precision="32-true", network=TINY, shares=(0.4, 0.2, 0.2, 0.1, 0.1)
@@ -60,12 +60,15 @@ def test_batches_depend_on_seed_and_step_alone(songs):
         again = crops.batch(k)
         assert again.task == first[k].task
         torch.testing.assert_close(again.stems, first[k].stems, rtol=0, atol=0)
-    assert any((crops_of(songs, seed=1).batch(k).stems.shape != b.stems.shape) or
-               (crops_of(songs, seed=1).batch(k).stems != b.stems).any() for k, b in enumerate(first))
+    assert any(
+        (crops_of(songs, seed=1).batch(k).stems.shape != b.stems.shape)
+        or (crops_of(songs, seed=1).batch(k).stems != b.stems).any()
+        for k, b in enumerate(first)
+    )
 
 
 def test_every_task_comes_and_asks_for_what_it_should(songs):
-    """All tasks appear; a mixture is given to separation only; imputation knows a stem, inpainting a stretch of time."""
+    """All tasks appear; only separation is given a mixture; imputation knows a stem, inpainting a stretch of time."""
     seen = {}
     crops = crops_of(songs)
     for k in range(60):
@@ -113,7 +116,7 @@ def test_what_cannot_be_read_is_named(tmp_path):
         find_songs(tmp_path, ("bass",))
     broken = tmp_path / "bass.wav"
     broken.write_text("not sound")
-    with pytest.raises(InputError, match="bass.wav"):
+    with pytest.raises(InputError, match=r"bass\.wav"):
         StemFile.open(broken)
 
 

@@ -12,12 +12,20 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny import TINY, tiny_songs
 
 from stemforge.cli.train_run import settings
 from stemforge.errors import InputError, UsageError
+from tiny import TINY, tiny_songs
 
-CONFIG = "steps = 6\nbatch_size = 2\nseconds = 0.25\nexcerpts = 1\nvalidate_every = 3\nsave_every = 2\nprecision = '32-true'\n"
+CONFIG = """
+steps = 6
+batch_size = 2
+seconds = 0.25
+excerpts = 1
+validate_every = 3
+save_every = 2
+precision = "32-true"
+"""
 
 
 @pytest.fixture
@@ -35,7 +43,18 @@ def command(config: Path, *more: str) -> list[str]:
     if not data.exists():
         tiny_songs(data)
         tiny_songs(valid, seconds=9.0)
-    words = ["train", str(config), "--data", str(data), "--valid", str(valid), "--out", str(folder / "run"), "-d", "cpu"]
+    words = [
+        "train",
+        str(config),
+        "--data",
+        str(data),
+        "--valid",
+        str(valid),
+        "--out",
+        str(folder / "run"),
+        "-d",
+        "cpu",
+    ]
     return [sys.executable, "-m", "stemforge", *words, *more]
 
 

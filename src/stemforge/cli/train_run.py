@@ -14,7 +14,8 @@ from types import FrameType
 from typing import Any
 
 from lightning_fabric import Fabric
-from lightning_fabric.loggers import CSVLogger, TensorBoardLogger
+from lightning_fabric.loggers.csv_logs import CSVLogger
+from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
 from stemforge import devices
 from stemforge.errors import InputError, UsageError
@@ -45,7 +46,8 @@ def settings(path: Path, changes: list[str]) -> TrainConfig:
     known = {f.name for f in fields(TrainConfig)}
     if unknown := sorted(set(table) - known):
         raise UsageError(f"config '{path}': unknown key {unknown[0]!r}. Known keys: {', '.join(sorted(known))}.")
-    return TrainConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
+    return TrainConfig(**values)
 
 
 def _value(text: str) -> Any:  # noqa: ANN401
@@ -94,9 +96,7 @@ def run(config: TrainConfig, data: Path, valid: Path | None, out: Path, device: 
     )
     network = state.network
     songs = find_songs(data, network.names)
-    crops = Crops(
-        songs, network.names, network.rate, config.seconds, config.batch_size, config.seed, config.shares
-    )
+    crops = Crops(songs, network.names, network.rate, config.seconds, config.batch_size, config.seed, config.shares)
     pieces = excerpts(find_songs(valid, network.names), network.names, network.rate, config.excerpts) if valid else []
     hours = sum(s.frames for s in songs) / network.rate / 3600
     say(f"{len(songs)} songs, {hours:.1f} h, {chosen}, step {state.index} of {config.steps}")
@@ -107,9 +107,7 @@ def run(config: TrainConfig, data: Path, valid: Path | None, out: Path, device: 
     say(f"saved {out} at step {state.index}" + (" after a signal; the same command goes on" if came else ""))
 
 
-def _loop(
-    state: Run, crops: Crops, fabric: Fabric, pieces: list[Any], out: Path, last: int, came: list[int]
-) -> None:
+def _loop(state: Run, crops: Crops, fabric: Fabric, pieces: list[Any], out: Path, last: int, came: list[int]) -> None:
     recent: list[Step] = []
     since = time.monotonic()
     for step in fit(state, crops, fabric):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 
 
@@ -20,16 +19,16 @@ def rotary(x: Tensor, base: float = 10000.0) -> Tensor:
 
 
 class _TimeConv(torch.autograd.Function):
-    """Depth-wise convolution over frames as shifted products: faster on CPUs than a grouped conv1d, forward and back."""
+    """Depth-wise convolution as shifted products: faster on CPUs than a grouped conv1d, forward and back."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, taps: Tensor) -> Tensor:
+    def forward(ctx: FunctionCtx, x: Tensor, taps: Tensor) -> Tensor:
         ctx.save_for_backward(x, taps)
         return _shifted_sum(x, taps)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        x, taps = ctx.saved_tensors
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor]:
+        x, taps = ctx.saved_tensors  # type: ignore[attr-defined]
         reach, frames = len(taps) // 2, x.shape[1]
         padded = functional.pad(x, (0, 0, reach, reach))
         each = [(padded[:, k : k + frames] * grad).sum((0, 1)) for k in range(len(taps))]
@@ -46,16 +45,17 @@ def _shifted_sum(x: Tensor, taps: Tensor) -> Tensor:
 
 
 def time_conv(x: Tensor, taps: Tensor) -> Tensor:
-    """Depth-wise convolution over frames, zero padded. x: (batch, frame, width), taps: (odd kernel, width) -> shape of x."""
-    out: Tensor = _TimeConv.apply(x, taps.to(x.dtype))
+    """Depth-wise convolution over frames, zero padded. x: (batch, frame, width), taps: (odd kernel, width)."""
+    out: Tensor = _TimeConv.apply(x, taps.to(x.dtype))  # type: ignore[no-untyped-call]
     return out
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention over the frame axis of (batch, head, frame, width); on CPUs plain products, ten times the fused kernel's speed."""
+    """Attention over the frames of (batch, head, frame, width); on a CPU plain products, ten times as fast."""
     if q.is_cuda:
         return functional.scaled_dot_product_attention(q, k, v)
-    return (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(dim=-1) @ v
+    mixed: Tensor = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(dim=-1) @ v
+    return mixed
 
 
 class TimeAttention(nn.Module):
@@ -74,11 +74,12 @@ class TimeAttention(nn.Module):
         qkv = self.qkv(self.norm(x)).view(batch, frames, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         mixed = attend(rotary(q), rotary(k), v)
-        return x + self.out(mixed.transpose(1, 2).reshape(batch, frames, width))
+        added: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, frames, width))
+        return x + added
 
 
 class ConvMlp(nn.Module):
-    """A gated MLP whose gate sees neighbouring frames through a depth-wise convolution. (batch, frame, width) -> same."""
+    """A gated MLP whose gate sees neighbouring frames by a depth-wise convolution. (batch, frame, width) -> same."""
 
     def __init__(self, width: int, hidden: int, kernel: int) -> None:
         super().__init__()
@@ -92,7 +93,8 @@ class ConvMlp(nn.Module):
         """Residual branch included."""
         value, gate = self.up(self.norm(x)).chunk(2, dim=-1)
         around = time_conv(gate, self.taps)
-        return x + self.down(value * functional.silu(around))
+        added: Tensor = self.down(value * functional.silu(around))
+        return x + added
 
 
 class BandMixer(nn.Module):
@@ -108,7 +110,7 @@ class BandMixer(nn.Module):
         """Residual branch included."""
         batch, bands, frames, width = x.shape
         joined = self.norm(x).transpose(1, 2).reshape(batch, frames, bands * width)
-        mixed = self.up(functional.gelu(self.down(joined)))
+        mixed: Tensor = self.up(functional.gelu(self.down(joined)))
         return x + mixed.view(batch, frames, bands, width).transpose(1, 2)
 
 
@@ -124,4 +126,5 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Residual branches included."""
         folded = self.mlp(self.attention(x.flatten(0, 1)))
-        return self.mixer(folded.view_as(x))
+        mixed: Tensor = self.mixer(folded.view_as(x))
+        return mixed

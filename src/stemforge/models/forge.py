@@ -1,7 +1,7 @@
 """The any-subset network: p(any stems | any other stems, the mixture, a prompt), for any part of the time line.
 
-Every stem i has a noise level sigma_i: 0 where it is known, sigma where it is being generated, or it is *hidden*: nothing of
-it is shown (the limit sigma -> infinity). The network predicts clean stems inside the preconditioning of EDM
+Every stem i has a noise level sigma_i: 0 where it is known, sigma where it is being generated, or it is *hidden*:
+nothing of it is shown (the limit sigma -> infinity). The network predicts clean stems inside the preconditioning of EDM
 (Karras et al. 2022, https://arxiv.org/abs/2206.00364, Table 1), per frequency, because the noise has a colour s(f) and
 music a spectrum d(f):
 
@@ -10,7 +10,7 @@ music a spectrum d(f):
     D_i = e_i + m_i (Y - sum_j e_j),  sum_i m_i = 1            so that the stems add up to Y at every noise level
 
 with real gains a, complex r and softmax masks m. With all stems hidden and a mixture given, one evaluation is the
-least-squares separator. A frame of the spectrum is four tokens, one a band; the top band is pooled over neighbouring bins.
+least-squares separator. A frame of the spectrum is four tokens, one a band; the top band is pooled over neighbours.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -28,7 +29,7 @@ from stemforge.models.spectra import Stft, colour, interpolate_db
 
 @dataclass(frozen=True)
 class ForgeConfig:
-    """Everything that shapes a Forge network. Edges are bins of the STFT; pools are (first bin, last bin, bins a group)."""
+    """What shapes a Forge network. Edges are bins of the STFT; pools are (first bin, last bin, bins a group)."""
 
     names: tuple[str, ...] = ("bass", "drums", "guitar", "piano", "other")
     rate: int = 44100
@@ -48,6 +49,10 @@ class ForgeConfig:
     spectrum_hz: tuple[float, ...] = (30.0, 100.0, 400.0, 1500.0, 5000.0, 12000.0, 20000.0)
     spectrum_db: tuple[float, ...] = (-10.0, -8.0, -14.0, -24.0, -34.0, -41.0, -50.0)
     whitening: float = 0.5
+
+
+def _frozen(value: Any) -> Any:  # noqa: ANN401 (whatever JSON holds)
+    return tuple(_frozen(v) for v in value) if isinstance(value, list) else value
 
 
 class Outputs(NamedTuple):
@@ -100,9 +105,9 @@ class Forge(nn.Module):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Forge:
-        """Build from the table of a config.json (lists become tuples); ValueError or TypeError on unknown keys."""
-        freeze = lambda v: tuple(freeze(x) for x in v) if isinstance(v, list) else v  # noqa: E731
-        return cls(ForgeConfig(**{k: freeze(v) for k, v in config.items() if k != "architecture"}))
+        """Build from the table of a config.json (lists become tuples); TypeError on unknown keys."""
+        values: dict[str, Any] = {k: _frozen(v) for k, v in config.items() if k != "architecture"}
+        return cls(ForgeConfig(**values))
 
     def to_config(self) -> dict[str, Any]:
         """The table that `from_config` reads."""
@@ -112,9 +117,9 @@ class Forge(nn.Module):
         for linear in [*self.write_masks, *self.write_gains, *self.write_ratio]:
             nn.init.normal_(linear.weight, std=0.01)
             nn.init.zeros_(linear.bias)
-        for block in self.blocks:
-            for out in (block.attention.out, block.mlp.down, block.mixer.up):
-                nn.init.normal_(out.weight, std=0.5 * out.weight.shape[1] ** -0.5 / len(self.blocks) ** 0.5)
+        for name, weight in self.blocks.named_parameters():
+            if name.endswith(("attention.out.weight", "mlp.down.weight", "mixer.up.weight")):
+                nn.init.normal_(weight, std=0.5 * weight.shape[1] ** -0.5 / len(self.blocks) ** 0.5)
 
     def _set_curves(self) -> None:
         c = self.config
@@ -134,8 +139,8 @@ class Forge(nn.Module):
     def pool(self, values: Tensor) -> Tensor:
         """Mean over neighbouring bins of the top band. (..., frequency) -> (..., group of the top band)."""
         values = functional.pad(values[..., self.low :], (0, self.config.pools[-1][1] - values.shape[-1]))
-        parts = [values[..., a - self.low : b - self.low].unflatten(-1, (-1, k)).mean(-1) for a, b, k in self.config.pools]
-        return torch.cat(parts, dim=-1)
+        cuts = [(values[..., a - self.low : b - self.low], k) for a, b, k in self.config.pools]
+        return torch.cat([rearrange(cut, "... (g k) -> ... g k", k=k).mean(-1) for cut, k in cuts], dim=-1)
 
     def expand(self, values: Tensor) -> Tensor:
         """(..., low bin + group) -> (..., frequency): each group speaks for its bins."""
@@ -184,7 +189,7 @@ class Forge(nn.Module):
         return functional.pad(flat, (0, 1), value=float(given))
 
     def coefficients(self, sigma: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """c_skip, c_in, c_out of EDM Table 1 for each frequency. sigma: (batch, stem, frame) -> (batch, stem, 1, frame, frequency)."""
+        """c_skip, c_in, c_out of EDM Table 1, each (batch, stem, 1, frame, frequency). sigma: (batch, stem, frame)."""
         s2 = (sigma[:, :, None, :, None] * self.noise_curve) ** 2
         d2 = self.data_curve**2
         total = (s2 + d2).rsqrt()
@@ -203,8 +208,8 @@ class Forge(nn.Module):
         """One evaluation on spectra.
 
         mixture: (batch, channel, frame, frequency) complex or None; stems: the stems shown, already scaled by c_in,
-        (batch, stem, channel, frame, frequency) complex or None; sigma: (batch, stem, frame); hidden: (batch, stem) bool;
-        prompt: (batch, prompt_width) embedding or None.
+        (batch, stem, channel, frame, frequency) complex or None; sigma: (batch, stem, frame); hidden: (batch, stem)
+        bool; prompt: (batch, prompt_width) embedding or None.
         """
         features = [torch.zeros((), device=self.band.device)] * len(self.band)
         if mixture is not None:
@@ -241,7 +246,7 @@ class Forge(nn.Module):
     def combine(
         self, out: Outputs, mixture: Tensor | None, stems: Tensor | None, sigma: Tensor, hidden: Tensor
     ) -> Tensor:
-        """The formula of the module's docstring. stems: X, as shown. -> (batch, stem, channel, frame, frequency) complex."""
+        """D of the module's docstring, (batch, stem, channel, frame, frequency) complex. stems: X, as shown."""
         c_skip, c_in, c_out = self.coefficients(sigma, hidden)
         free = ((sigma > 0) | hidden[:, :, None])[:, :, None, :, None]
         base = mixture[:, None, ..., : self.low] if mixture is not None else c_out[..., : self.low]
@@ -273,8 +278,9 @@ class Forge(nn.Module):
     ) -> Tensor:
         """E[stems | x, what is given]. x: (batch, stem, channel, time) = stems + sigma * noise.
 
-        sigma: broadcastable to (batch, stem, 1 or time), 0 where a stem is known; mixture: (batch, channel, time) or None;
-        hidden: (batch, stem) bool, the stems of which x says nothing. Returns the shape of x; with a mixture the stems add up to it.
+        sigma: broadcastable to (batch, stem, 1 or time), 0 where a stem is known; mixture: (batch, channel, time) or
+        None; hidden: (batch, stem) bool, the stems of which x says nothing. Returns the shape of x; with a mixture the
+        stems add up to it.
         """
         batch, count, _, time = x.shape
         hidden = torch.zeros(batch, count, dtype=torch.bool, device=x.device) if hidden is None else hidden
@@ -288,8 +294,8 @@ class Forge(nn.Module):
     def separate(self, mixture: Tensor, *, steps: int = 1, generator: torch.Generator | None = None) -> Tensor:
         """Stems of a mixture (batch, channel, time), any time >= 1 -> (batch, stem, channel, time), adding up to it.
 
-        One evaluation with all stems hidden; each further step adds a little noise to the estimate and denoises it again
-        (from sigma 0.1 down), which repairs detail. The level of the mixture does not matter.
+        One evaluation with all stems hidden; each further step adds a little noise to the estimate and denoises it
+        again (from sigma 0.1 down), which repairs detail. The level of the mixture does not matter.
         """
         level = mixture.square().mean(dim=(1, 2), keepdim=True).sqrt()
         gain = 10 ** (self.config.level_db / 20) / level.clamp(min=1e-4)

@@ -39,10 +39,11 @@ class Stft(nn.Module):
         before = self.n_fft - self.hop
         after = (self.frames(time) - 1) * self.hop + self.n_fft - before - time
         framed = nn.functional.pad(x, (before, after)).unfold(-1, self.n_fft, self.hop)
-        return torch.fft.rfft(framed * (self.window * self.scale))
+        spectrum: Tensor = torch.fft.rfft(framed * (self.window * self.scale))
+        return spectrum
 
     def inverse(self, spectrum: Tensor, time: int) -> Tensor:
-        """(..., frame, frequency) complex -> (..., time) real: the least-squares inverse, exact on spectra of signals."""
+        """(..., frame, frequency) complex -> (..., time) real: the least-squares inverse, exact on true spectra."""
         framed = torch.fft.irfft(spectrum, n=self.n_fft) * (self.window / (self.scale * 9 / 8))
         *lead, count, _ = framed.shape
         thirds = framed.unflatten(-1, (3, self.hop))
@@ -50,11 +51,12 @@ class Stft(nn.Module):
         for shift in range(3):
             out[..., shift : shift + count, :] += thirds[..., shift, :]
         before = self.n_fft - self.hop
-        return out.flatten(-2)[..., before : before + time]
+        joined: Tensor = out.flatten(-2)[..., before : before + time]
+        return joined
 
 
 def interpolate_db(points_hz: list[float], points_db: list[float], frequencies: Tensor) -> Tensor:
-    """Amplitude at `frequencies` (Hz) of a curve given in dB at `points_hz`, linear over log-frequency, flat outside."""
+    """Amplitude at `frequencies` (Hz) of a curve in dB at `points_hz`, linear over log-frequency, flat outside."""
     x = torch.tensor(points_hz, dtype=torch.float64).log()
     y = torch.tensor(points_db, dtype=torch.float64)
     at = frequencies.double().clamp(points_hz[0], points_hz[-1]).log()
@@ -64,10 +66,11 @@ def interpolate_db(points_hz: list[float], points_db: list[float], frequencies: 
 
 
 def colour(white: Tensor, rate: int, points_hz: list[float], points_db: list[float]) -> Tensor:
-    """White noise (..., time) filtered with zero phase to the given amplitude curve; linear, so the state space stays linear."""
+    """White noise (..., time) filtered with zero phase to the given amplitude curve; linear, so sums stay sums."""
     time = white.shape[-1]
     padded = 1 << max(time - 1, 1).bit_length()
     spectrum = torch.fft.rfft(white, n=padded)
     frequencies = torch.fft.rfftfreq(padded, 1 / rate)
     gain = interpolate_db(points_hz, points_db, frequencies).to(white.device)
-    return torch.fft.irfft(spectrum * gain, n=padded)[..., :time]
+    coloured: Tensor = torch.fft.irfft(spectrum * gain, n=padded)[..., :time]
+    return coloured

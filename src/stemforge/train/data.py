@@ -1,8 +1,8 @@
 """Songs on disk and the batches cut from them.
 
-A batch is a pure function of (seed, step): a run that is resumed sees what the uncut run would have seen, with no state of
-the loader to save. Stems of one song stay together for every task but separation, where half of the items are remixed from
-several songs.
+A batch is a pure function of (seed, step): a run that is resumed sees what the uncut run would have seen, with no state
+of the loader to save. Stems of one song stay together for every task but separation, where half of the items are
+remixed from several songs.
 """
 
 from __future__ import annotations
@@ -73,13 +73,15 @@ def find_songs(folder: Path, names: tuple[str, ...]) -> list[Song]:
         if stems:
             songs.append(Song(stems, max(s.frames for s in stems.values())))
     if not songs:
-        raise InputError(f"songs '{folder}': no folder with {', '.join(names)} in it. Run `stemforge data render` first.")
+        raise InputError(
+            f"songs '{folder}': no folder with {', '.join(names)} in it. Run `stemforge data render` first."
+        )
     return songs
 
 
 @dataclass(frozen=True)
 class Batch:
-    """stems: (batch, stem, 2, time), all summing to the mixture; sigma: (batch, stem, 1 or time); hidden: (batch, stem)."""
+    """stems: (batch, stem, 2, time), the parts of a mixture; sigma: (batch, stem, 1 or time); hidden: (batch, stem)."""
 
     task: Task
     stems: Tensor
@@ -95,7 +97,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Crops:
-    """Draws batches from songs. seconds: length of a crop; shares: how often each of TASKS comes; level_db: RMS of mixtures."""
+    """Draws batches. seconds: length of a crop; shares: how often each of TASKS comes; level_db: RMS of mixtures."""
 
     songs: list[Song]
     names: tuple[str, ...]
@@ -139,7 +141,7 @@ class Crops:
                 song.stems[name].read(start, item[k][order[0] :: 1 - 2 * order[0]])
 
     def _separation_item(self, item: Float, rng: np.random.Generator) -> None:
-        """A crop of one song or of one song a stem, with new levels, colours, widths, and now and then stems left out."""
+        """A crop of one song, or of one song a stem, with new levels, colours and widths; some stems are left out."""
         remix = rng.random() < 0.5
         if remix:
             self._remix(item, rng)

@@ -4,13 +4,13 @@ Separation (all stems hidden), for each item and stem:
 
     sounding   -log10(c^2 / (1 - c^2 + 1e-3)), c the cosine between D_i and x_i: the scale-invariant SDR itself
                (Le Roux et al. 2019, https://arxiv.org/abs/1811.02508, eq. 3) with a ceiling at 30 dB
-    silent     0.2 log10(|D_i|^2 / |y|^2 + 1e-4): towards 40 dB under the mixture and no further
+    silent     0.5 log10(|D_i|^2 / |y|^2 + 1e-4): towards 40 dB under the mixture and no further
                (Wisdom et al. 2020, https://arxiv.org/abs/2006.12701, eq. 4)
-    each band  |D_i - x_i|^2 / |y|^2, which fixes the scale and keeps the treble honest; being convex it asks for the mean
-               where the instrument is uncertain, while a logarithm alone asks for the likeliest and mutes the other
+    each band  |D_i - x_i|^2 / |y|^2, which fixes the scale and keeps the treble honest; being convex it asks for the
+               mean where the instrument is uncertain, while a logarithm alone asks for the likeliest and mutes the rest
 
-All other tasks: the weighted squared error of EDM (Karras et al. 2022, https://arxiv.org/abs/2206.00364, eq. 8), with equal
-weight for each octave.
+All other tasks: the weighted squared error of EDM (Karras et al. 2022, https://arxiv.org/abs/2206.00364, eq. 8), with
+equal weight for each octave.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
+from einops import rearrange
 from torch import Tensor
 from torch.nn import functional
 
@@ -48,11 +49,11 @@ def moments(network: Forge, y: Tensor, x: Tensor) -> Moments:
 
     def groups(a: Tensor, b: Tensor) -> Tensor:
         """Sum of a * b over real and imaginary parts and over the bins of each group."""
-        parts = [(a[..., : 2 * low] * b[..., : 2 * low]).unflatten(-1, (-1, 2)).sum(-1)]
+        parts = [rearrange(a[..., : 2 * low] * b[..., : 2 * low], "... (g k) -> ... g k", k=2).sum(-1)]
         for first, last, size in network.config.pools:
             last = first + (min(last, y.shape[-1]) - first) // size * size
             product = a[..., 2 * first : 2 * last] * b[..., 2 * first : 2 * last]
-            parts.append(product.unflatten(-1, (-1, 2 * size)).sum(-1))
+            parts.append(rearrange(product, "... (g k) -> ... g k", k=2 * size).sum(-1))
         return _with_last_group(network, torch.cat(parts, dim=-1), a, b)
 
     imag = y.real[..., :low] * x.imag[..., :low] - y.imag[..., :low] * x.real[..., :low]
@@ -82,7 +83,7 @@ class Products(NamedTuple):
 
 
 def products(network: Forge, out: Outputs, m: Moments) -> Products:
-    """<D, D>, <D, X> and <X, X> with all stems hidden, where D_i = q_i Y with q_i = r_i + m_i (1 - sum r): exact, all real."""
+    """<D, D>, <D, X>, <X, X> with all stems hidden, where D_i = q_i Y with q_i = r_i + m_i (1 - sum r): exact."""
     low, shares = network.low, out.masks.softmax(dim=1)
     real, imag = out.ratio.real, out.ratio.imag
     q_real = torch.cat([real + shares[..., :low] * (1 - real.sum(1, keepdim=True)), shares[..., low:]], dim=-1)
@@ -109,7 +110,9 @@ def separation_loss(network: Forge, mixture: Tensor, stems: Tensor) -> tuple[Ten
     m = moments(network, y, network.stft(stems))
     out = network(y)
     p = products(network, out, m)
-    bands = by_band(network, m.yy.sum(dim=(1, 2, 3)))[:, None].clamp(min=1e-8)  # energy of the mixture, (batch, 1, band)
+    bands = by_band(network, m.yy.sum(dim=(1, 2, 3)))[:, None].clamp(
+        min=1e-8
+    )  # energy of the mixture, (batch, 1, band)
     whole = bands.sum(-1)
     sounds = (p.xx.sum(-1) > 1e-3 * whole).float()
     cosine = p.dx.sum(-1).clamp(min=0) ** 2 / (p.dd.sum(-1) * p.xx.sum(-1)).clamp(min=1e-12)
@@ -119,7 +122,7 @@ def separation_loss(network: Forge, mixture: Tensor, stems: Tensor) -> tuple[Ten
     each = m.xx.sum(dim=(2, 4))  # (batch, stem, frame)
     sounding = (each > ACTIVE * m.yy.sum(dim=(2, 4)).mean(-1, keepdim=True)).float()
     activity = functional.binary_cross_entropy_with_logits(out.activity, sounding)
-    loss = (0.2 * (1 - sounds) * quiet - sounds * sdr).mean() + 2 * linear + 0.2 * activity
+    loss = (0.5 * (1 - sounds) * quiet - sounds * sdr).mean() + 2 * linear + 0.5 * activity
     heard = (sounds * sdr).sum().detach() / sounds.sum().clamp(min=1)
     return loss, {"sdr_db": 10 * heard, "linear": linear.detach(), "activity": activity.detach()}
 
@@ -129,8 +132,8 @@ def denoising_loss(
 ) -> tuple[Tensor, Mapping[str, Tensor]]:
     """Weighted squared error of the stems that are being generated.
 
-    stems, noise: (batch, stem, channel, time); sigma: (batch, stem, 1 or time), 0 where known; hidden: (batch, stem) bool,
-    neither shown nor scored; mixture: (batch, channel, time) or None.
+    stems, noise: (batch, stem, channel, time); sigma: (batch, stem, 1 or time), 0 where known; hidden: (batch, stem)
+    bool, neither shown nor scored; mixture: (batch, channel, time) or None.
     """
     frames = network.frame_sigma(sigma, stems.shape[-1])
     x = network.stft((stems + sigma[:, :, None] * noise) * ~hidden[:, :, None, None])

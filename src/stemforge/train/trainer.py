@@ -6,7 +6,6 @@ Every random draw of step k comes from (seed, k), so a run that was cut and resu
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -26,7 +25,7 @@ from stemforge.train.loss import denoising_loss, separation_loss
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A whole run. rates are peak learning rates; warm-up rises, then constant, then the last `decay` share falls to zero."""
+    """A whole run. Rates are peaks: they rise over `warmup` steps and fall to zero over the last `decay` share."""
 
     steps: int = 10000
     batch_size: int = 8
@@ -93,13 +92,19 @@ def start(config: TrainConfig) -> Run:
     """A fresh run: weights drawn from the seed."""
     torch.manual_seed(config.seed)
     network = Forge.from_config(config.network)
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
+    average = AveragedModel(network, multi_avg_fn=_average(config.ema))
     return Run(config, network, average, optimizers_of(network, config))
 
 
+def _average(decay: float) -> Any:  # noqa: ANN401 (torch gives it no type)
+    """Exponential moving average; while a run is young its decay is lower, or the drawn weights would stay in it."""
+    return get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+
+
 def optimizers_of(network: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) for the matrices of the blocks, AdamW for the rest."""
-    matrices, others = [], []
+    """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) for the blocks, AdamW for the rest."""
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, weight in network.named_parameters():
         inner = name.startswith("blocks.") and weight.ndim == 2 and not name.endswith("taps")
         (matrices if inner else others).append(weight)
@@ -170,7 +175,7 @@ def _step(run: Run, model: Any, optimizers: list[Any], batch: Batch, fabric: Fab
     if torch.isfinite(norm):
         for optimizer in optimizers:
             optimizer.step()
-        run.average.multi_avg_fn = get_ema_multi_avg_fn(min(run.config.ema, (1 + run.index) / (10 + run.index)))
+        run.average.multi_avg_fn = _average(min(run.config.ema, (1 + run.index) / (10 + run.index)))
         run.average.update_parameters(run.network)
     for optimizer in optimizers:
         optimizer.zero_grad()
@@ -195,7 +200,7 @@ def save(run: Run, folder: Path) -> None:
     save_file(weights, folder / "model.safetensors.part")
     (folder / "config.json.part").write_text(json.dumps(run.network.to_config(), indent=1) + "\n")
     for name in ("state.pt", "model.safetensors", "config.json"):
-        os.replace(folder / f"{name}.part", folder / name)
+        (folder / f"{name}.part").replace(folder / name)
 
 
 def resume(config: TrainConfig, folder: Path) -> Run:
