@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from stemforge.cli.train_run import settings
 from stemforge.errors import InputError, UsageError
@@ -94,6 +96,21 @@ def test_a_run_leaves_a_checkpoint_and_logs(config):
     assert any(row.get("valid/all") for row in rows)
     again = subprocess.run(command(config), capture_output=True, text=True)
     assert "step 6 of 6" in again.stderr and again.returncode == 0
+
+
+def test_a_run_can_start_from_a_checkpoint(config, tmp_path):
+    """With `start` the first weights are those of the checkpoint; one of another shape is refused in one line."""
+    assert subprocess.run(command(config), capture_output=True, check=False).returncode == 0
+    first = config.parent / "run"
+    changes = [f"start={first}", "steps=1", "rate=0.0", "matrix_rate=0.0", "weight_decay=0.0"]
+    more = command(config, *changes)
+    more[more.index(str(first))] = str(tmp_path / "second")
+    done = subprocess.run(more, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    before, after = (load_file(folder / "model.safetensors") for folder in (first, tmp_path / "second"))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    wrong = subprocess.run([*more, "network.width=32", "-o", str(tmp_path / "third")], capture_output=True, text=True)
+    assert wrong.returncode == 2 and "another shape" in wrong.stderr.splitlines()[-1]
 
 
 def test_a_signal_saves_and_ends(config):

@@ -17,10 +17,10 @@ from lightning_fabric import Fabric
 from lightning_fabric.loggers.csv_logs import CSVLogger
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
-from stemforge import devices
+from stemforge import checkpoints, devices
 from stemforge.errors import InputError, UsageError
 from stemforge.train.data import Crops, find_songs
-from stemforge.train.trainer import Run, Step, TrainConfig, averaged, fit, resume, save
+from stemforge.train.trainer import Run, Step, TrainConfig, adopt, averaged, fit, resume, save
 from stemforge.train.validate import excerpts, validate
 
 MEAN_OVER = 50  # steps a line of the log stands for
@@ -83,7 +83,7 @@ def run(config: TrainConfig, data: Path, valid: Path | None, out: Path, device: 
     """Train until the last step, `stop_after` steps or a signal; always saved at the end."""
     chosen = devices.choose(device)
     devices.keep_memory()
-    state = resume(config, out)
+    state = _begun(config, out)
     since = f"from-{state.index:07d}"
     fabric = Fabric(
         accelerator=chosen.type,
@@ -105,6 +105,19 @@ def run(config: TrainConfig, data: Path, valid: Path | None, out: Path, device: 
         _loop(state, crops, fabric, pieces, out, last, came)
     save(state, out)
     say(f"saved {out} at step {state.index}" + (" after a signal; the same command goes on" if came else ""))
+
+
+def _begun(config: TrainConfig, out: Path) -> Run:
+    """The run saved in `out`, else a fresh one, with the weights of the checkpoint `start` where one is named."""
+    state = resume(config, out)
+    if config.start and state.index == 0:
+        try:
+            adopt(state, checkpoints.network_of(checkpoints.find(config.start)))
+        except RuntimeError as error:
+            raise UsageError(
+                f"start '{config.start}': its network has another shape. Give the same [network] as its config.json."
+            ) from error
+    return state
 
 
 def _loop(state: Run, crops: Crops, fabric: Fabric, pieces: list[Any], out: Path, last: int, came: list[int]) -> None:

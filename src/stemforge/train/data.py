@@ -149,7 +149,7 @@ class Crops:
             self._song_item(item, rng)
         reach = 8.0 if remix else 5.0
         for stem in item:
-            if rng.random() < 0.3:
+            if rng.random() < 0.5:
                 stem[:] = equalised(stem, self.rate, rng)
             if rng.random() < 0.2:
                 stem[:] = widened(stem, rng.uniform(0, 1.5))
@@ -163,10 +163,21 @@ class Crops:
                 song = self.songs[rng.integers(len(self.songs))]
                 start = self._start(song, rng)
                 if name in song.stems:
-                    item[k] = 0
-                    song.stems[name].read(start, item[k])
+                    self._read_varied(song.stems[name], start, item[k], rng)
                     if np.abs(item[k, :, ::16]).max() > 0.01:
                         break
+
+    def _read_varied(self, stem: StemFile, start: int, out: Float, rng: np.random.Generator) -> None:
+        """A piece of a stem, now and then as a tape at another speed plays it: other pitch, timbre, tempo."""
+        out[:] = 0
+        if rng.random() < 0.4:
+            piece = np.zeros((2, int(out.shape[-1] * rng.uniform(0.8, 1.25))), np.float32)
+            stem.read(start, piece)
+            at = np.linspace(0, piece.shape[-1] - 1, out.shape[-1])
+            for channel, played in zip(piece, out, strict=True):
+                played[:] = np.interp(at, np.arange(len(channel)), channel)
+        else:
+            stem.read(start, out)
 
 
 def equalised(x: Float, rate: int, rng: np.random.Generator) -> Float:

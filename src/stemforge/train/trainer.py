@@ -43,6 +43,7 @@ class TrainConfig:
     validate_every: int = 500
     save_every: int = 250
     excerpts: int = 24
+    start: str = ""
     network: dict[str, Any] = field(default_factory=dict)
 
 
@@ -94,6 +95,12 @@ def start(config: TrainConfig) -> Run:
     network = Forge.from_config(config.network)
     average = AveragedModel(network, multi_avg_fn=_average(config.ema))
     return Run(config, network, average, optimizers_of(network, config))
+
+
+def adopt(run: Run, network: nn.Module) -> None:
+    """Begin a fresh run with the weights of a network of the same shape; RuntimeError when the shapes differ."""
+    run.network.load_state_dict(network.state_dict())
+    averaged(run).load_state_dict(network.state_dict())
 
 
 def _average(decay: float) -> Any:  # noqa: ANN401 (torch gives it no type)
