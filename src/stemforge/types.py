@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Denoise = "Callable[[Tensor, Tensor], Tensor]"
+Denoise: TypeAlias = "Callable[[Tensor, Tensor], Tensor]"
 """D(x; sigma) = E[x0 | x]. x: (batch, stem, channel, time); sigma: broadcastable to x; returns the shape of x."""
 
 

@@ -9,13 +9,14 @@ identity gives back its input bit by bit, and stems that sum to the mixture in e
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from stemforge.errors import UsageError
+from stemforge.types import Denoise
 
 
 class Window(NamedTuple):
@@ -75,9 +76,7 @@ def _ramp(fade: int) -> Tensor:
     return torch.sin((torch.arange(fade, dtype=torch.float64) + 0.5) * (math.pi / 2 / max(fade, 1))).square()
 
 
-def windowed(
-    denoise: Callable[[Tensor, Tensor], Tensor], length: int, overlap: float = 0.25
-) -> Callable[[Tensor, Tensor], Tensor]:
+def windowed(denoise: Denoise, length: int, overlap: float = 0.25) -> Denoise:
     """A `denoise` for songs of any length out of one that is good for `length` samples.
 
     The estimates of overlapping windows are cross-faded inside each evaluation, so that a sampler follows one path for
