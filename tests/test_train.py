@@ -25,7 +25,14 @@ def songs(tmp_path):
 
 
 def crops_of(songs, **changes) -> Crops:
-    given = {"rate": 8000, "seconds": 0.25, "batch_size": 2, "seed": 0, "shares": CONFIG.shares} | changes
+    given = {
+        "rate": 8000,
+        "seconds": 0.25,
+        "batch_size": 2,
+        "seed": 0,
+        "shares": CONFIG.shares,
+        "level_db": -20.0,
+    } | changes
     return Crops(songs, tuple(TINY["names"]), **given)
 
 

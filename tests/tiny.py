@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stemforge.models.forge import Forge, ForgeConfig
+from stemforge.models.forge import Forge
 
 TINY = {
     "names": ["bass", "drums", "other"],
@@ -28,10 +28,6 @@ TINY = {
 def tiny_network(**changes) -> Forge:
     """Freshly drawn weights; seed with torch.manual_seed."""
     return Forge.from_config(TINY | changes)
-
-
-def tiny_config(**changes) -> ForgeConfig:
-    return tiny_network(**changes).config
 
 
 def tiny_songs(folder: Path, count: int = 2, seconds: float = 2.0, rate: int = 8000) -> Path:

@@ -96,7 +96,10 @@ def run(config: TrainConfig, data: Path, valid: Path | None, out: Path, device: 
     )
     network = state.network
     songs = find_songs(data, network.names)
-    crops = Crops(songs, network.names, network.rate, config.seconds, config.batch_size, config.seed, config.shares)
+    level = network.config.level_db
+    crops = Crops(
+        songs, network.names, network.rate, config.seconds, config.batch_size, config.seed, config.shares, level
+    )
     pieces = excerpts(find_songs(valid, network.names), network.names, network.rate, config.excerpts) if valid else []
     hours = sum(s.frames for s in songs) / network.rate / 3600
     say(f"{len(songs)} songs, {hours:.1f} h, {chosen}, step {state.index} of {config.steps}")

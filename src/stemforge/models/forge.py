@@ -68,6 +68,14 @@ class Outputs(NamedTuple):
     activity: Tensor
 
 
+class Coefficients(NamedTuple):
+    """c_skip, c_in, c_out of EDM Table 1 for each frequency: each (batch, stem, 1, frame, frequency)."""
+
+    c_skip: Tensor
+    c_in: Tensor
+    c_out: Tensor
+
+
 class Forge(nn.Module):
     """The network and its preconditioning; see the module's docstring for the formula."""
 
@@ -188,14 +196,14 @@ class Forge(nn.Module):
         flat = columns.transpose(1, 2).flatten(2)
         return functional.pad(flat, (0, 1), value=float(given))
 
-    def coefficients(self, sigma: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """c_skip, c_in, c_out of EDM Table 1, each (batch, stem, 1, frame, frequency). sigma: (batch, stem, frame)."""
+    def coefficients(self, sigma: Tensor, hidden: Tensor) -> Coefficients:
+        """Of the noise levels sigma (batch, stem, frame); hidden: (batch, stem) bool."""
         s2 = (sigma[:, :, None, :, None] * self.noise_curve) ** 2
         d2 = self.data_curve**2
         total = (s2 + d2).rsqrt()
         shown = (~hidden)[:, :, None, None, None].float()
         c_out = torch.where(hidden[:, :, None, None, None], self.data_curve, s2.sqrt() * self.data_curve * total)
-        return d2 * total**2 * shown, total * shown, c_out
+        return Coefficients(d2 * total**2 * shown, total * shown, c_out)
 
     def forward(
         self,
@@ -244,16 +252,25 @@ class Forge(nn.Module):
         return Outputs(masks, ratio * activity.sigmoid()[:, :, None, :, None], gains, activity)
 
     def combine(
-        self, out: Outputs, mixture: Tensor | None, stems: Tensor | None, sigma: Tensor, hidden: Tensor
+        self,
+        out: Outputs,
+        mixture: Tensor | None,
+        stems: Tensor | None,
+        sigma: Tensor,
+        hidden: Tensor,
+        coefficients: Coefficients | None = None,
     ) -> Tensor:
-        """D of the module's docstring, (batch, stem, channel, frame, frequency) complex. stems: X, as shown."""
-        c_skip, c_in, c_out = self.coefficients(sigma, hidden)
+        """D of the module's docstring, (batch, stem, channel, frame, frequency) complex.
+
+        stems: X, as shown; sigma: (batch, stem, frame or 1); coefficients: of sigma and hidden, where they are at hand.
+        """
+        c = self.coefficients(sigma, hidden) if coefficients is None else coefficients
         free = ((sigma > 0) | hidden[:, :, None])[:, :, None, :, None]
-        base = mixture[:, None, ..., : self.low] if mixture is not None else c_out[..., : self.low]
+        base = (mixture[:, None] if mixture is not None else c.c_out)[..., : self.low]
         top = self.config.n_fft // 2 + 1 - self.low
         e = functional.pad(out.ratio * base * free, (0, top))
         if stems is not None and out.gains is not None:
-            e = e + (c_skip + c_in * c_out * self.expand(out.gains)) * stems
+            e = e + (c.c_skip + c.c_in * c.c_out * self.expand(out.gains)) * stems
         if mixture is None:
             return e
         shares = self.expand(out.masks.masked_fill(~free, -1e4).softmax(dim=1))
@@ -288,8 +305,9 @@ class Forge(nn.Module):
         sigma = self.frame_sigma(sigma.expand(batch, count, sigma.shape[-1] if sigma.dim() else 1), time)
         y = self.stft(mixture) if mixture is not None else None
         seen = self.stft(x * ~hidden[:, :, None, None])
-        out = self(y, seen * self.coefficients(sigma, hidden)[1], sigma, hidden, prompt)
-        return self.stft.inverse(self.combine(out, y, seen, sigma, hidden), time)
+        c = self.coefficients(sigma, hidden)
+        out = self(y, seen * c.c_in, sigma, hidden, prompt)
+        return self.stft.inverse(self.combine(out, y, seen, sigma, hidden, c), time)
 
     def separate(self, mixture: Tensor, *, steps: int = 1, generator: torch.Generator | None = None) -> Tensor:
         """Stems of a mixture (batch, channel, time), any time >= 1 -> (batch, stem, channel, time), adding up to it.
@@ -310,5 +328,5 @@ class Forge(nn.Module):
     def _shares(self, spectrum: Tensor) -> Tensor:
         out = self(spectrum)
         hidden = torch.ones(spectrum.shape[0], len(self.names), dtype=torch.bool, device=spectrum.device)
-        sigma = torch.zeros(*hidden.shape, spectrum.shape[2], device=spectrum.device)
+        sigma = torch.zeros(*hidden.shape, 1, device=spectrum.device)
         return self.combine(out, spectrum, None, sigma, hidden)

@@ -105,8 +105,8 @@ class Crops:
     seconds: float
     batch_size: int
     seed: int
-    shares: tuple[float, ...] = (0.7, 0.1, 0.08, 0.07, 0.05)
-    level_db: float = -20.0
+    shares: tuple[float, ...]
+    level_db: float
 
     def batch(self, step: int) -> Batch:
         """The batch of one training step."""

@@ -51,22 +51,13 @@ def moments(network: Forge, y: Tensor, x: Tensor) -> Moments:
         """Sum of a * b over real and imaginary parts and over the bins of each group."""
         parts = [rearrange(a[..., : 2 * low] * b[..., : 2 * low], "... (g k) -> ... g k", k=2).sum(-1)]
         for first, last, size in network.config.pools:
-            last = first + (min(last, y.shape[-1]) - first) // size * size
             product = a[..., 2 * first : 2 * last] * b[..., 2 * first : 2 * last]
+            product = functional.pad(product, (0, 2 * (last - first) - product.shape[-1]))
             parts.append(rearrange(product, "... (g k) -> ... g k", k=2 * size).sum(-1))
-        return _with_last_group(network, torch.cat(parts, dim=-1), a, b)
+        return torch.cat(parts, dim=-1)
 
     imag = y.real[..., :low] * x.imag[..., :low] - y.imag[..., :low] * x.real[..., :low]
     return Moments(groups(flat_y, flat_y), groups(flat_x, flat_x), groups(flat_y, flat_x), imag)
-
-
-def _with_last_group(network: Forge, sums: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    missing = network.low + network.pooled - sums.shape[-1]
-    if not missing:
-        return sums
-    size = network.config.pools[-1][2]
-    start = 2 * (network.config.pools[-1][1] - size * missing)
-    return torch.cat([sums, (a[..., start:] * b[..., start:]).sum(-1, keepdim=True)], dim=-1)
 
 
 class Products(NamedTuple):
@@ -138,11 +129,11 @@ def denoising_loss(
     frames = network.frame_sigma(sigma, stems.shape[-1])
     x = network.stft((stems + sigma[:, :, None] * noise) * ~hidden[:, :, None, None])
     y = network.stft(mixture) if mixture is not None else None
-    _, c_in, c_out = network.coefficients(frames, hidden)
-    out = network(y, x * c_in, frames, hidden)
-    gap = network.combine(out, y, x, frames, hidden) - network.stft(stems)
+    c = network.coefficients(frames, hidden)
+    out = network(y, x * c.c_in, frames, hidden)
+    gap = network.combine(out, y, x, frames, hidden, c) - network.stft(stems)
     octave = 1 / (torch.arange(gap.shape[-1], device=gap.device) + 15.0)
-    weight = (octave / octave.sum()) / c_out.clamp(min=1e-6).square()
+    weight = (octave / octave.sum()) / c.c_out.clamp(min=1e-6).square()
     each = ((gap.real.square() + gap.imag.square()) * weight).sum(-1).mean(2)  # (batch, stem, frame)
     scored = (frames > 0) & ~hidden[:, :, None]
     loss = (each * scored).sum() / scored.sum().clamp(min=1)

@@ -104,7 +104,7 @@ def adopt(run: Run, network: nn.Module) -> None:
 
 
 def _average(decay: float) -> Any:  # noqa: ANN401 (torch gives it no type)
-    """Exponential moving average; while a run is young its decay is lower, or the drawn weights would stay in it."""
+    """Exponential moving average."""
     return get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
 
 
@@ -182,6 +182,7 @@ def _step(run: Run, model: Any, optimizers: list[Any], batch: Batch, fabric: Fab
     if torch.isfinite(norm):
         for optimizer in optimizers:
             optimizer.step()
+        # While a run is young the decay is lower, or the drawn weights would stay in the average.
         run.average.multi_avg_fn = _average(min(run.config.ema, (1 + run.index) / (10 + run.index)))
         run.average.update_parameters(run.network)
     for optimizer in optimizers:
