@@ -1,7 +1,7 @@
 """Train Open-Unmix on the renders that stemforge was trained on, for a budget of compute, and separate with it.
 
     pip install --no-deps openunmix==1.3.0 tqdm
-    python bench/openunmix_peer.py train RENDERS WEIGHTS --core-seconds 7200
+    python bench/openunmix_peer.py train RENDERS WEIGHTS --core-seconds 7200 [--stop-after 3600]
     python bench/openunmix_peer.py separate WEIGHTS SONGS EST [--wiener 1]
 
 RENDERS: folders of songs with {bass,drums,guitar,piano,other}.npy, int16 (time, 2), 44.1 kHz; no file is silence.
@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +39,7 @@ STEMS = ("bass", "drums", "guitar", "piano", "other")
 RATE, N_FFT, HOP, BINS = 44100, 4096, 1024, 2049
 BANDWIDTH_HZ = 16000
 SECONDS = 6.0
+STOPPED: list[int] = []
 
 
 class Renders:
@@ -114,15 +116,24 @@ def build(hidden: int, mean: NDArray | None = None, scale: NDArray | None = None
 
 
 def train(args: argparse.Namespace) -> None:
-    """Train all nets together until the budget is spent, then save them."""
+    """Train all nets together until the budget is spent; --stop-after and SIGTERM pause, the same command goes on."""
+    signal.signal(signal.SIGTERM, lambda number, frame: STOPPED.append(number))
     torch.manual_seed(args.seed)
     clock, budget = (time.monotonic, args.wall_seconds) if args.wall_seconds else (core_seconds, args.core_seconds)
     start = clock()
-    renders, spectra = Renders(args.renders, args.seed), magnitudes(args.device)
+    state = args.weights / "state.pt"
+    saved = torch.load(state, weights_only=True) if state.exists() else {"step": 0, "spent": 0.0}
+    step, before = saved["step"], saved["spent"]
+    renders, spectra = Renders(args.renders, args.seed + step), magnitudes(args.device)
+    start -= before
     nets = build(args.hidden, *statistics(renders, spectra, args.device)).to(args.device)
     optimizer = torch.optim.Adam(nets.parameters(), lr=1e-3, weight_decay=1e-5)
-    step, shown = 0, 0.0
-    while (spent := clock() - start) < budget:
+    if step:
+        nets.load_state_dict(saved["nets"])
+        optimizer.load_state_dict(saved["optimizer"])
+    shown = before
+    stop = min(budget, before + args.stop_after)
+    while (spent := clock() - start) < stop and not STOPPED:
         optimizer.param_groups[0]["lr"] = 1e-3 * min(1.0, max(1e-3, 4 * (1 - spent / budget)))
         losses = train_step(nets, optimizer, spectra, renders.batch(args.batch).to(args.device))
         step += 1
@@ -130,6 +141,9 @@ def train(args: argparse.Namespace) -> None:
             shown = spent
             print(f"{spent:8.0f} s  step {step}  " + "  ".join(f"{k} {v:.3f}" for k, v in losses.items()), flush=True)
     args.weights.mkdir(parents=True, exist_ok=True)
+    torch.save(
+        {"nets": nets.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "spent": clock() - start}, state
+    )
     save_file(
         {name: value.contiguous() for name, value in nets.state_dict().items()}, args.weights / "nets.safetensors"
     )
@@ -188,6 +202,7 @@ def main() -> None:
     training.add_argument("weights", type=Path)
     training.add_argument("--core-seconds", type=float, default=7200, help="user and system time, all nets together")
     training.add_argument("--wall-seconds", type=float, help="budget on the wall clock instead, for a GPU")
+    training.add_argument("--stop-after", type=float, default=float("inf"), help="pause then; the same command goes on")
     training.add_argument("--hidden", type=int, default=512)
     training.add_argument("--batch", type=int, default=16)
     training.add_argument("--seed", type=int, default=0)

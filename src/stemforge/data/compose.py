@@ -16,6 +16,8 @@ LEADS = tuple(range(40, 44)) + tuple(range(56, 80)) + tuple(range(80, 88)) + (9,
 REGISTERS = {"guitar": (52, 84), "piano": (60, 96), "other": (55, 86)}
 LACKING = 0.13
 """Share of songs that lack one or two stems on purpose."""
+NO_OTHER = 0.25
+"""Share of the songs left that have nothing but bass, drums, guitar and piano: half of what bands play."""
 
 
 def compose(rng: np.random.Generator, seconds: float, held_out: bool) -> Score:
@@ -113,9 +115,10 @@ def _colours(rng: np.random.Generator, plan: Plan, parts: list[Part]) -> list[Pa
 
 
 def _without_some(rng: np.random.Generator, parts: list[Part]) -> list[Part]:
-    """With chance LACKING one or two stems are taken out."""
+    """With chance LACKING one or two stems are taken out; of the other songs NO_OTHER lose `other`."""
     if rng.random() >= LACKING:
-        return parts
+        bare = rng.random() < NO_OTHER and len({part.stem for part in parts}) > 3
+        return [part for part in parts if part.stem != "other"] if bare else parts
     gone = set(rng.choice(["bass", "drums", "guitar", "piano", "other"], size=int(rng.integers(1, 3)), replace=False))
     return [part for part in parts if part.stem not in gone]
 

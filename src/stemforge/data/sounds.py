@@ -7,20 +7,23 @@ from pathlib import Path
 
 import numpy as np
 
-from stemforge.data import speech
+from stemforge.data import modal, speech
 from stemforge.data.catalogue import Catalogue
 from stemforge.data.players import Sound, play_font, play_map, presets
 from stemforge.data.score import Part, folded
 from stemforge.data.synth import Patch, draw_patch, play_patch
 from stemforge.data.unpack import Map, draw_kit
 
-SAMPLED = {"bass": 0.55, "drums": 0.6, "guitar": 0.52, "piano": 0.5, "other": 0.0}
+SAMPLED = {"bass": 0.55, "drums": 0.6, "guitar": 0.42, "piano": 0.42, "other": 0.0}
 """Chance of a sampled pack where there is one."""
+MODELLED = {"guitar": 0.23, "piano": 0.2, "other": 0.12}
+"""Chance of an instrument made for this part alone; in training songs only."""
 SYNTHETIC = {"bass": 0.1, "drums": 0.0, "guitar": 0.0, "piano": 0.0, "other": 0.18}
 FAMILIES = {"bass": range(32, 40), "guitar": range(24, 32), "piano": range(0, 8)}
 WEIGHTS = {"piano": (4, 3, 2, 1, 2.5, 2, 0.5, 0.7), "guitar": (2.5, 3, 1.5, 2.5, 0.8, 1.5, 1.8, 0.15)}
-SHARES = {"audiophob": 0.4}
-"""A small electronic kit comes less often than a recorded one with many layers."""
+SHARES = {"audiophob": 0.4, "salamander-6": 0.6, "salamander-10": 0.6, "salamander-6-10": 0.6, "headroom_close": 0.7,
+          "headroom_decca": 0.7, "spanish_classical": 0.8}  # fmt: skip
+"""Weights of packs that differ from 1: small ones, and those that come as several maps."""
 NO_KITS = (48, 56, 57, 58, 95)
 """Orchestral, sound-effect and marching kits."""
 
@@ -50,6 +53,10 @@ def choose(rng: np.random.Generator, part: Part, catalogue: Catalogue, song: Pat
     draw = rng.random()
     if maps and (draw < SAMPLED[part.stem] or not fonts):
         return _sampled(rng, part, catalogue, maps, song)
+    modelled = MODELLED.get(part.stem, 0.0) if catalogue.split == "train" else 0.0
+    if draw < (SAMPLED[part.stem] if maps else 0.0) + modelled and part.role != "pad":
+        made = modal.modelled_map(rng, part.stem, song / f"modelled-{rng.integers(2**31)}")
+        return Voice("map", made.name, map=made)
     synthetic = SYNTHETIC[part.stem] if part.role != "human" or part.stem == "bass" else SYNTHETIC[part.stem] / 2
     if not fonts or draw > 1 - synthetic:
         patch = draw_patch(rng, part.role)
