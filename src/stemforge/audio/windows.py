@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from itertools import repeat
 from typing import NamedTuple
 
 import torch
@@ -84,7 +85,7 @@ def windowed(denoise: Denoise, length: int, overlap: float = 0.25) -> Denoise:
     https://arxiv.org/abs/2302.08113).
 
     Args:
-        denoise: D(x; sigma) of x (batch, stem, channel, time); sigma must not vary in time.
+        denoise: D(x; sigma) of x (batch, stem, channel, time); a sigma that varies in time is cut as x is.
         length: samples of a window, at least 1.
         overlap: fraction of a window that it shares with the next, 0 <= overlap < 1.
 
@@ -94,7 +95,10 @@ def windowed(denoise: Denoise, length: int, overlap: float = 0.25) -> Denoise:
     hop = hop_of(length, overlap)
 
     def over_song(x: Tensor, sigma: Tensor) -> Tensor:
-        windows = (w._replace(samples=denoise(w.samples, sigma)) for w in split([x], length, hop))
-        return torch.cat(list(join(windows, length, hop)), dim=-1)
+        varies = sigma.dim() > 0 and sigma.shape[-1] == x.shape[-1] > 1
+        levels = (w.samples for w in split([sigma], length, hop)) if varies else repeat(sigma)
+        windows = zip(split([x], length, hop), levels, strict=False)
+        denoised = (w._replace(samples=denoise(w.samples, level)) for w, level in windows)
+        return torch.cat(list(join(denoised, length, hop)), dim=-1)
 
     return over_song

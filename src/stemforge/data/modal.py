@@ -108,7 +108,7 @@ def partials(rng: np.random.Generator, build: Build, key: int, velocity: int) ->
         return hz, amplitudes, rates * 6.91 / (build.decay * (262 / f0) ** 0.5)
     if build.ratios:
         hz = f0 * np.asarray(build.ratios)
-        amplitudes = np.cumprod(np.r_[1.0, np.full(len(hz) - 1, 0.45)])
+        amplitudes = 0.45 ** np.arange(float(len(hz)))
     else:
         hz = k * f0 * np.sqrt(1 + build.stiffness * (f0 / 262) ** 1.2 * k**2)
         amplitudes = np.sin(np.pi * k * build.pluck) / k

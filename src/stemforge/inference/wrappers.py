@@ -1,0 +1,59 @@
+"""From a network to a Denoise, and from a Denoise to another: conditions and marginals; windows are in `audio.windows`.
+
+Samplers see D(x; sigma) and nothing else, so each wrapper serves all of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from stemforge.types import Denoise
+
+if TYPE_CHECKING:
+    from stemforge.models.registry import Joint
+
+
+def denoiser(network: Joint, *, hidden: Tensor | None = None) -> Denoise:
+    """The joint denoiser of a network; the state keeps its precision, the network sees float32.
+
+    hidden: (stem,) bool, stems that are marginalised out: nothing of them is shown, what comes out for them is not used.
+    """
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        rows = None if hidden is None else hidden.to(x.device).expand(x.shape[0], -1)
+        levels = (
+            sigma.float().reshape(1, 1, 1) if sigma.dim() == 0 else sigma.float().expand(*x.shape[:2], 1, -1)[:, :, 0]
+        )
+        return network.denoise(x.float(), levels, hidden=rows).to(x)
+
+    return denoise
+
+
+def marginals(network: Joint) -> Denoise:
+    """Each stem by its own prior, as if the others did not exist: MSDM's independent variant, ISDM.
+
+    A network that knows joint and marginal distributions is asked once a stem, with all others hidden.
+    """
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        count = x.shape[1]
+        alone = torch.eye(count, dtype=torch.bool)
+        each = [denoiser(network, hidden=~alone[i])(x, sigma)[:, [i]] for i in range(count)]
+        return torch.cat(each, dim=1)
+
+    return denoise
+
+
+def conditioned(denoise: Denoise, known: Tensor) -> Denoise:
+    """A denoiser that is told what is clean: noise level 0 where `known` (batch, stem, 1, time or 1).
+
+    The state must hold the clean values there, as `given.Observed(noised=False)` puts them.
+    """
+
+    def told(x: Tensor, sigma: Tensor) -> Tensor:
+        return denoise(x, torch.where(known, torch.zeros_like(sigma), sigma))
+
+    return told
