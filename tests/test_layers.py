@@ -15,7 +15,7 @@ LAYERS = (
     {"models"},
     {"inference"},
     {"separators"},
-    {"checkpoints", "tasks", "train", "data"},
+    {"checkpoints", "wheels", "tasks", "train", "data"},
     {"cli"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
