@@ -97,21 +97,26 @@ def test_pickles_are_refused(tmp_path: Path, name: str) -> None:
         checkpoints.find(name)
 
 
-@pytest.mark.parametrize(("name", "message"), [("no/such/folder", "no such folder"), ("hf://a/b", "must be local")])
-def test_places_that_hold_none(name: str, message: str) -> None:
-    """A path without a checkpoint, and a repository, are told."""
-    with pytest.raises(CheckpointError, match=message):
-        checkpoints.find(name)
+def test_places_that_hold_none() -> None:
+    """A path without a checkpoint is told, and so is an address that is none."""
+    with pytest.raises(CheckpointError, match="no such folder"):
+        checkpoints.find("no/such/folder")
+    for address in ("hf://alone", "hf:a/b", "hf://a/b@", "hf://a/b/c"):
+        with pytest.raises(UsageError, match="Write hf://org/repo"):
+            checkpoints.find(address)
 
 
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
         ('architecture = "shares"\n', "", "line 1: checkpoint 'mine': lacks architecture"),
-        ("folder = ", "fodler = ", "lacks exactly one of 'embedded' and 'folder'"),
+        ("folder = ", "fodler = ", "lacks exactly one of 'embedded', 'folder' and 'repo'"),
         ("sample_rate = 44100", 'sample_rate = "44100"', "'sample_rate' has the wrong type"),
         ("sha256:", "sha256:zz", "needs the sha256"),
-        ("folder = ", 'repo = "a/b"\nfolder = ', "only local checkpoints"),
+        ("folder = ", 'repo = "a/b"\nfolder = ', "exactly one of"),
+        ("folder = ", "repo = ", "'revision' needs the 40 hexadecimal digits of a commit"),
+        ("folder = ", 'revision = "main"\nrepo = ', "not 'main'"),
+        ("folder = ", f'revision = "{"0" * 40}"\nrepo = ', "'repo' must be org/name"),
         ("[mine]", "[mine", "cannot be read"),
     ],
 )

@@ -11,8 +11,8 @@ import pytest
 SRC = Path(__file__).parents[1] / "src" / "stemforge"
 LAYERS = (
     {"errors", "types"},
-    {"audio", "devices"},
-    {"models"},
+    {"audio", "devices", "hub"},
+    {"models", "tables"},
     {"inference"},
     {"separators"},
     {"checkpoints", "wheels", "tasks", "train", "data"},

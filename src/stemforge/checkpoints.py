@@ -1,25 +1,22 @@
-"""Checkpoints by name: where each one is, what it can do, and the sha256 that its files must have.
+"""Checkpoints by name: found, downloaded where they have to be, verified, loaded, described and pushed.
 
-`checkpoints.toml` is the table. It lies in the package of an installed stemforge and at the root of a working copy; the
-file that STEMFORGE_CHECKPOINTS names is merged over it. A checkpoint is a folder with `model.safetensors` and
-`config.json`; pickles are never read, and the architecture is looked up in a list, never imported by name.
+A checkpoint is a folder with `model.safetensors` and `config.json`: embedded in the package, anywhere on this machine,
+or in a repository of the Hugging Face Hub, of which the cache holds a copy. Pickles are never read, and the
+architecture is looked up in a list, never imported by name.
 """
 
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import logging
-import os
-import re
-import tomllib
-from dataclasses import dataclass, field
-from importlib.resources import files
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from typing import TYPE_CHECKING, Unpack, cast
 
+from stemforge import hub
 from stemforge.errors import CheckpointError, UsageError
+from stemforge.tables import CONFIG, EMBEDDED, WEIGHTS, Checkpoint, available, names
 
 if TYPE_CHECKING:
     import torch
@@ -28,45 +25,27 @@ if TYPE_CHECKING:
     from stemforge.models.registry import Network
     from stemforge.separators.network import NetworkSeparator, Options
 
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+__all__ = [
+    "CONFIG",
+    "WEIGHTS",
+    "Checkpoint",
+    "available",
+    "build",
+    "entry_for",
+    "fetch",
+    "find",
+    "load",
+    "names",
+    "network_of",
+    "pull",
+    "push",
+    "state",
+    "verify",
+]
 
 _PICKLES = frozenset((".ckpt", ".pt", ".pth", ".th", ".bin", ".pkl"))
-_Kind = type | tuple[type, ...]
-_REQUIRED: dict[str, _Kind] = {
-    "files": dict,
-    "architecture": str,
-    "sample_rate": int,
-    "channels": int,
-    "stems": list,
-    "license": str,
-}
-_OPTIONAL: dict[str, _Kind] = {
-    "embedded": str,
-    "folder": str,
-    "default": bool,
-    "segment": (int, float),
-    "tasks": list,
-    "kind": str,
-    "size_mb": (int, float),
-    "description": str,
-}
 
 log = logging.getLogger("stemforge")
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """One checkpoint: its folder, the sha256 of each file (none pinned for a folder given by path), and what it is.
-
-    sample_rate in Hz, segment in seconds; `table` is its table in checkpoints.toml, empty for a folder given by path.
-    """
-
-    name: str
-    folder: Path
-    sha256: dict[str, str]
-    stems: tuple[str, ...] | None = None
-    default: bool = False
-    table: dict[str, Any] = field(default_factory=dict)
 
 
 def load(
@@ -75,7 +54,8 @@ def load(
     """The separator of a checkpoint, ready on a device.
 
     Args:
-        name: of a checkpoint, or the path of a folder with one; None for the default.
+        name: of a checkpoint, the path of a folder with one, or hf://org/repo@revision, which is downloaded unless
+            it is in the cache; None for the default.
         device: auto, cpu, cuda, cuda:N or mps.
         **options: segment, overlap, steps, seed, precision of `NetworkSeparator`.
 
@@ -101,10 +81,13 @@ def find(name: str | Path | None = None) -> Checkpoint:
     if path.suffix.lower() in _PICKLES:
         raise CheckpointError(
             f"checkpoint '{name}': a pickle can run any code, so it is refused. "
-            f"Give a folder with {WEIGHTS} and {CONFIG}."
+            f"Give a folder with {WEIGHTS} and {CONFIG}, or see `stemforge checkpoints convert --help`."
         )
     if text.startswith("hf:"):
-        raise CheckpointError(f"checkpoint '{name}': must be local. Download it and give its folder.")
+        repo, revision = hub.parse(text)
+        unpinned = Checkpoint(repo.split("/")[1], hub.place(repo, revision), {}, repo=repo, revision=revision)
+        folder = hub.cached(repo, revision, unpinned.wanted) or unpinned.folder
+        return replace(unpinned, folder=folder, stems=_stems_in(folder))
     if path.is_dir():
         return Checkpoint(path.resolve().name, path, {}, _stems_in(path))
     if path.name != text or path.exists():
@@ -112,11 +95,6 @@ def find(name: str | Path | None = None) -> Checkpoint:
     near = difflib.get_close_matches(text, known, n=1, cutoff=0.5)
     guess = f" Did you mean {near[0]}?" if near else ""
     raise UsageError(f"checkpoint '{name}': unknown. There are: {_listed(known)}.{guess}")
-
-
-def names() -> tuple[str, ...]:
-    """Names of all checkpoints of the tables."""
-    return tuple(available())
 
 
 def _stems_in(folder: Path) -> tuple[str, ...] | None:
@@ -131,72 +109,56 @@ def _listed(known: dict[str, Checkpoint]) -> str:
     return ", ".join(known) or "none, give the folder of one"
 
 
-def available() -> dict[str, Checkpoint]:
-    """Every checkpoint of the tables, by name. Raises UsageError, with the line, for a table that is not in order."""
-    merged: dict[str, Checkpoint] = {}
-    for path in _tables():
-        try:
-            text = path.read_text(encoding="utf-8")
-            tables = tomllib.loads(text)
-        except (OSError, ValueError) as error:
-            raise UsageError(f"'{path}': cannot be read: {error}. Correct it.") from None
-        for name, table in tables.items():
-            merged[name] = _checkpoint(name, table, path, text)
-    return merged
+def state(checkpoint: Checkpoint) -> str:
+    """Where a checkpoint is: embedded, folder, cached or not pulled."""
+    if checkpoint.repo is not None:
+        return "cached" if hub.cached(checkpoint.repo, checkpoint.revision, checkpoint.wanted) else "not pulled"
+    return "embedded" if checkpoint.folder.parent == EMBEDDED else "folder"
 
 
-def _tables() -> list[Path]:
-    """The table of the package or the working copy, then the user's own."""
-    packaged = Path(str(files("stemforge") / "checkpoints.toml"))
-    tables = [path for path in (packaged, Path(__file__).parents[2] / "checkpoints.toml") if path.is_file()][:1]
-    own = os.environ.get("STEMFORGE_CHECKPOINTS")
-    return [*tables, Path(own)] if own else tables
+def pull(checkpoint: Checkpoint, on_progress: hub.Progress | None = None) -> Checkpoint:
+    """The checkpoint, downloaded where it has to be, what a branch or tag points to now, every pinned file verified.
+
+    Raises:
+        CheckpointError: it cannot be had, or is not what its sha256 says.
+    """
+    if checkpoint.repo is None:
+        verify(checkpoint)
+        return checkpoint
+    repo, revision = checkpoint.repo, checkpoint.revision
+    folder = hub.pull(repo, revision, checkpoint.wanted, on_progress, name=checkpoint.address)
+    if not checkpoint.table and not hub.COMMIT.fullmatch(revision):
+        log.warning(
+            "%s: is not pinned; to always have this one, say hf://%s@%s.", checkpoint.address, repo, folder.name
+        )
+    return replace(checkpoint, folder=folder, stems=checkpoint.stems or _stems_in(folder))
 
 
-def _checkpoint(name: str, table: object, path: Path, text: str) -> Checkpoint:
-    """One table of the file at `path`, checked."""
-    heading = re.compile(rf"\s*\[\s*\"?{re.escape(name)}\"?\s*\]")
-    line = next((number for number, row in enumerate(text.splitlines(), 1) if heading.match(row)), 1)
-    where = f"'{path}', line {line}: checkpoint '{name}'"
-    if not isinstance(table, dict):
-        raise UsageError(f"{where}: is not a table. Write [{name}] and its keys below.")
-    if "repo" in table:
-        raise UsageError(f"{where}: only local checkpoints can be used. Give 'folder' instead of 'repo'.")
-    missing = [key for key in _REQUIRED if key not in table]
-    if missing or ("embedded" in table) == ("folder" in table):
-        needed = ", ".join(missing) or "exactly one of 'embedded' and 'folder'"
-        raise UsageError(f"{where}: lacks {needed}. Add it.")
-    known = {**_REQUIRED, **_OPTIONAL}
-    for key, value in table.items():
-        if key not in known:
-            log.warning("%s: unknown key '%s' is ignored.", where, key)
-        elif not isinstance(value, known[key]):
-            raise UsageError(f"{where}: '{key}' has the wrong type. Correct it.")
-    sha256 = {file: str(value).removeprefix("sha256:") for file, value in table["files"].items()}
-    if not {WEIGHTS, CONFIG} <= sha256.keys() or not all(re.fullmatch("[0-9a-f]{64}", v) for v in sha256.values()):
-        raise UsageError(f"{where}: 'files' needs the sha256 of {WEIGHTS} and {CONFIG}. Add them.")
-    inside = Path(__file__).parent / "embedded" / table["embedded"] if "embedded" in table else None
-    folder = inside or path.parent / table["folder"]
-    return Checkpoint(name, folder, sha256, tuple(table["stems"]), table.get("default", False), table)
+def fetch(checkpoint: Checkpoint, on_progress: hub.Progress | None = None) -> Checkpoint:
+    """The checkpoint with its files on this machine: downloaded if they are not. Raises as `pull` does."""
+    if checkpoint.repo is None:
+        return checkpoint
+    folder = hub.cached(checkpoint.repo, checkpoint.revision, checkpoint.wanted)
+    return replace(checkpoint, folder=folder) if folder else pull(checkpoint, on_progress)
 
 
 def verify(checkpoint: Checkpoint) -> dict[str, str]:
-    """The sha256 of every file of a checkpoint. Raises CheckpointError when one is missing or not what is pinned."""
+    """The sha256 of every file of a checkpoint, fetched first. Raises CheckpointError for what is missing or wrong."""
+    checkpoint = fetch(checkpoint)
+    again = f"run `stemforge checkpoints pull {checkpoint.address}`" if checkpoint.repo else "install or copy it again"
     sums: dict[str, str] = {}
-    for name in checkpoint.sha256 or (WEIGHTS, CONFIG):
+    for name, pinned in checkpoint.wanted.items():
         path = checkpoint.folder / name
         if not path.is_file():
             raise CheckpointError(
                 f"checkpoint '{checkpoint.name}': '{path}' is not there. Install stemforge again, "
                 f"or give a folder with {WEIGHTS} and {CONFIG}."
             )
-        with path.open("rb") as file:
-            sums[name] = hashlib.file_digest(file, "sha256").hexdigest()
-        expected = checkpoint.sha256.get(name, sums[name])
-        if sums[name] != expected:
+        sums[name] = hub.sha256_of(path)
+        if pinned not in (None, sums[name]):
             raise CheckpointError(
-                f"checkpoint '{checkpoint.name}': '{path}' has sha256 {sums[name]}, not {expected}. "
-                "It was changed or damaged: install or copy it again."
+                f"checkpoint '{checkpoint.name}': '{path}' has sha256 {sums[name]}, not {pinned}. "
+                f"It was changed or damaged: {again}."
             )
     return sums
 
@@ -207,6 +169,7 @@ def build(checkpoint: Checkpoint, device: str | torch.device = "cpu", **options:
     from stemforge.separators.network import NetworkSeparator
 
     target = choose(str(device))
+    checkpoint = fetch(checkpoint)
     verify(checkpoint)
     network = network_of(checkpoint)
     return NetworkSeparator(cast("Network", network.to(target)), device=target, **options)
@@ -220,6 +183,7 @@ def network_of(checkpoint: Checkpoint) -> nn.Module:
     """
     from stemforge.models.registry import ARCHITECTURES
 
+    checkpoint = fetch(checkpoint)
     say = f"checkpoint '{checkpoint.name}'"
     try:
         config = json.loads((checkpoint.folder / CONFIG).read_text(encoding="utf-8"))
@@ -282,35 +246,105 @@ def _fill(network: nn.Module, weights: dict[str, Tensor], say: str) -> None:
 def entry_for(
     folder: Path | str, *, name: str | None = None, license: str = "Apache-2.0", default: bool = False
 ) -> str:
-    """The table for checkpoints.toml of a checkpoint in a folder, as TOML; the network is built and filled on the way.
+    """The table for checkpoints.toml of a checkpoint, as TOML; the network is built and filled on the way.
+
+    Args:
+        folder: where it is, or hf://org/repo@revision, which is downloaded and pinned to its commit.
+        name: of the table; None for that of the folder or repository.
+        license: of the weights.
+        default: whether it is to be the default checkpoint.
 
     Raises:
-        CheckpointError: the folder holds no checkpoint that can be loaded.
+        CheckpointError: there is no checkpoint that can be loaded.
     """
-    folder = Path(folder).resolve()
-    checkpoint = Checkpoint(name or folder.name, folder, {})
+    remote = str(folder).startswith("hf:")
+    place = Path(folder).resolve()
+    checkpoint = pull(find(str(folder))) if remote else Checkpoint(place.name, place, {})
+    where = f"folder = {json.dumps(str(checkpoint.folder))}"
+    if checkpoint.repo:
+        where = f'repo = "{checkpoint.repo}"\nrevision = "{checkpoint.folder.name}"'
+    elif checkpoint.folder.parent == EMBEDDED:
+        where = f"embedded = {json.dumps(checkpoint.folder.name)}"
     sums = verify(checkpoint)
     network = cast("Network", network_of(checkpoint))
-    architecture = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["architecture"]
-    inside = folder.parent == Path(__file__).parent / "embedded"
-    size = sum((folder / file).stat().st_size for file in sums) / 1e6
+    size = sum((checkpoint.folder / file).stat().st_size for file in sums) / 1e6
     pairs = ", ".join(f'"{file}" = "sha256:{value}"' for file, value in sums.items())
-    return (
-        "\n".join(
-            [
-                f"[{checkpoint.name}]",
-                f"embedded = {json.dumps(folder.name)}" if inside else f"folder = {json.dumps(str(folder))}",
-                f"files = {{ {pairs} }}",
-                f"architecture = {json.dumps(architecture)}",
-                f"sample_rate = {network.rate}",
-                f"channels = {network.channels}",
-                f"stems = {json.dumps(list(network.names))}",
-                f"segment = {float(network.segment)}",
-                'tasks = ["separate"]',
-                f"license = {json.dumps(license)}",
-                *(["default = true"] if default else []),
-                f"size_mb = {size:.1f}",
-            ]
-        )
-        + "\n"
-    )
+    lines = [
+        f"[{name or checkpoint.name}]",
+        where,
+        f"files = {{ {pairs} }}",
+        f"architecture = {json.dumps(_architecture(checkpoint))}",
+        f"sample_rate = {network.rate}",
+        f"channels = {network.channels}",
+        f"stems = {json.dumps(list(network.names))}",
+        f"segment = {float(network.segment)}",
+        'tasks = ["separate"]',
+        f"license = {json.dumps(license)}",
+        *(["default = true"] if default else []),
+        f"size_mb = {size:.1f}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def push(
+    name: str | Path, repo: str, *, private: bool = False, message: str | None = None, license: str | None = None
+) -> str:
+    """Write a checkpoint into a repository of the Hub in one commit: weights, config, licence text and model card.
+
+    It is loaded first, so that only what works gets there. Nothing else of its folder is pushed, pickles least of all.
+
+    Args:
+        name: of a checkpoint, or the path of a folder with one.
+        repo: as org/name; it is made when it is not there.
+        private: whether a new repository is for its owner alone.
+        message: of the commit.
+        license: of the weights, for the model card; None for what the table says.
+
+    Returns:
+        its address, hf://org/name@commit.
+
+    Raises:
+        UsageError: the name of the repository is none.
+        CheckpointError: it cannot be loaded, there is no token, or the Hub refuses.
+    """
+    target, found = hub.parse(repo)[0], fetch(find(name))
+    sums = verify(found)
+    card = _card(found, cast("Network", network_of(found)), target, license or found.table.get("license"))
+    kept = sorted(path.name for path in found.folder.iterdir() if path.suffix.lower() in _PICKLES)
+    if kept:
+        log.warning("%s: not pushed, pickles never are.", ", ".join(kept))
+    files: dict[str, Path | bytes] = {file: found.folder / file for file in sums}
+    if (found.folder / "LICENSE").is_file():
+        files["LICENSE"] = found.folder / "LICENSE"
+    return hub.push({**files, "README.md": card}, target, private=private, message=message or f"Add {found.name}")
+
+
+def _architecture(checkpoint: Checkpoint) -> str:
+    return str(json.loads((checkpoint.folder / CONFIG).read_text(encoding="utf-8"))["architecture"])
+
+
+def _card(checkpoint: Checkpoint, network: Network, repo: str, license: str | None) -> bytes:
+    """The model card in its folder, else one made here, with the metadata that the Hub wants at the top."""
+    own = checkpoint.folder / "README.md"
+    text = own.read_text(encoding="utf-8") if own.is_file() else ""
+    if text.startswith("---\n"):
+        return text.encode()
+    architecture = _architecture(checkpoint)
+    count = sum(parameter.numel() for parameter in cast("nn.Module", network).parameters())
+    head = ["---", *([f"license: {license.lower()}"] if license else []), "library_name: stemforge"]
+    head += ["pipeline_tag: audio-to-audio", "tags:", "- music-source-separation", f"- {architecture}", "---", ""]
+    body = [
+        f"# {checkpoint.name}",
+        "",
+        f"Weights for stemforge: the stems {', '.join(network.names)}.",
+        "",
+        f"    stemforge separate song.wav --checkpoint hf://{repo}",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| architecture | `{architecture}`, {count:,} parameters |",
+        f"| sound | {network.rate} Hz, {network.channels} channels, windows of {network.segment:g} s |",
+        f"| licence | {license or 'not stated'} |",
+        "",
+    ]
+    return "\n".join([*head, text or "\n".join(body)]).encode()
