@@ -117,8 +117,15 @@ class Report(logging.Handler):
         elif self._lines:
             self.note(f"{name} ({clock(seconds)}) ...")
 
+    def task(self, name: str, steps: int) -> None:
+        """Something of so many steps begins."""
+        if self._bars is not None:
+            self.song(name, steps)
+        elif self._lines:
+            self.note(f"{name} ({steps} steps) ...")
+
     def advance(self, seconds: float) -> None:
-        """So many seconds of the song are done."""
+        """So many seconds of the song, or steps of the task, are done."""
         if self._bars is not None:
             if self._song is not None:
                 self._bars.advance(self._song, seconds)

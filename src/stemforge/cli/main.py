@@ -24,6 +24,8 @@ from stemforge.cli import console
 from stemforge.cli.checkpoints import app as checkpoints
 from stemforge.cli.data import app as data
 from stemforge.cli.evaluate import evaluate
+from stemforge.cli.generate import generate
+from stemforge.cli.impute import impute
 from stemforge.cli.separate import separate
 from stemforge.cli.train import train
 from stemforge.errors import StemforgeError
@@ -37,6 +39,8 @@ app = typer.Typer(
     help="Take songs apart and put new ones together.",
 )
 app.command()(separate)
+app.command()(generate)
+app.command()(impute)
 app.command()(evaluate)
 app.command()(train)
 app.add_typer(checkpoints, name="checkpoints")

@@ -39,8 +39,8 @@ class Sampler(Protocol):
 FREE = Free()
 
 
-def _quiet(done: int, steps: int) -> None:
-    return
+def quiet(done: int, steps: int) -> None:
+    """Report nothing."""
 
 
 def euler(
@@ -52,7 +52,7 @@ def euler(
     churn: float = 0.0,
     resamples: int = 1,
     noise: Noise = torch.randn_like,
-    on_step: OnStep = _quiet,
+    on_step: OnStep = quiet,
 ) -> Tensor:
     """Karras et al. 2022 (https://arxiv.org/abs/2206.00364), Algorithm 2 at first order; MSDM's sampler.
 
@@ -80,7 +80,7 @@ def heun(
     given: Given = FREE,
     *,
     noise: Noise = torch.randn_like,
-    on_step: OnStep = _quiet,
+    on_step: OnStep = quiet,
 ) -> Tensor:
     """Karras et al. 2022, Algorithm 1: second order, two evaluations a step, one for the last."""
     for done, (sigma, sigma_next) in enumerate(pairwise(sigmas), 1):
@@ -103,7 +103,7 @@ def dpmpp_2m(
     given: Given = FREE,
     *,
     noise: Noise = torch.randn_like,
-    on_step: OnStep = _quiet,
+    on_step: OnStep = quiet,
 ) -> Tensor:
     """DPM-Solver++(2M), Lu et al. 2022 (https://arxiv.org/abs/2211.01095), Algorithm 2: second order, one evaluation.
 
@@ -135,7 +135,7 @@ def adpm2(
     *,
     rho: float = 1.0,
     noise: Noise = torch.randn_like,
-    on_step: OnStep = _quiet,
+    on_step: OnStep = quiet,
 ) -> Tensor:
     """Ancestral DPM-2 as audio-diffusion-pytorch has it: a midpoint step below sigma_next, then noise back up to it."""
     for done, (sigma, sigma_next) in enumerate(pairwise(sigmas), 1):
@@ -161,7 +161,7 @@ def ddim(
     *,
     eta: float = 0.0,
     noise: Noise = torch.randn_like,
-    on_step: OnStep = _quiet,
+    on_step: OnStep = quiet,
 ) -> Tensor:
     """DDIM, Song et al. 2021 (https://arxiv.org/abs/2010.02502), equation 12 in variance-exploding form.
 
@@ -185,7 +185,7 @@ def ddpm(
     given: Given = FREE,
     *,
     noise: Noise = torch.randn_like,
-    on_step: OnStep = _quiet,
+    on_step: OnStep = quiet,
 ) -> Tensor:
     """Ancestral sampling, Ho et al. 2020 (https://arxiv.org/abs/2006.11239), Algorithm 2, posterior variance."""
     return ddim(denoise, x, sigmas, given, eta=1.0, noise=noise, on_step=on_step)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def denoiser(network: Joint, *, hidden: Tensor | None = None) -> Denoise:
     """The joint denoiser of a network; the state keeps its precision, the network sees float32.
 
-    hidden: (stem,) bool, stems that are marginalised out: nothing of them is shown, what comes out for them is not used.
+    hidden: (stem,) bool, stems that are marginalised out: nothing of them is shown, what comes out is not used.
     """
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:

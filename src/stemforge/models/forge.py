@@ -81,11 +81,13 @@ class Forge(nn.Module):
 
     data_curve: Tensor
     noise_curve: Tensor
+    conditional = True  # it can be told which stems, which parts of them and which mixture are given
 
     def __init__(self, config: ForgeConfig | None = None) -> None:
         super().__init__()
         self.config = c = config or ForgeConfig()
         self.names, self.rate, self.channels, self.segment = c.names, c.rate, c.channels, c.segment
+        self.level_db = c.level_db
         self.stft = Stft(c.n_fft)
         stems = len(c.names)
         self.low = c.edges[-1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -16,11 +16,12 @@ from stemforge.types import Audio, Separator
 
 
 def sum_of_stems(song: Path) -> Audio:
-    """The mixture of a song folder: the sum of all its stems, mono ones in the middle.
+    """The mixture of a song folder: the sum of all its stems. Raises InputError as `sum_of_files` does."""
+    return sum_of_files([path for stem in list_stems([song]) if (path := find_stem(song, stem))])
 
-    Raises InputError when the stems differ in rate or length.
-    """
-    paths = [path for stem in list_stems([song]) if (path := find_stem(song, stem))]
+
+def sum_of_files(paths: Sequence[Path]) -> Audio:
+    """Stems of one song, added up, mono ones in the middle. Raises InputError when they differ in rate or length."""
     stems = [read(path) for path in paths]
     width = max(stem.samples.shape[0] for stem in stems)
     rate, length = stems[0].rate, stems[0].samples.shape[-1]

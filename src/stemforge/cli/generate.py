@@ -1,0 +1,52 @@
+"""`stemforge generate`: new music, all stems together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stemforge.cli import options as o
+
+
+def generate(
+    duration: Annotated[float, typer.Option(help="Seconds; more than a window is continued with overlap.")] = 12.0,
+    checkpoint: o.Checkpoint = None,
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", envvar="STEMFORGE_OUT", help="Folder for <checkpoint>/seed-<seed>/<stem>.wav."),
+    ] = Path("generated"),
+    stems: Annotated[str | None, typer.Option(help="These only, as bass,drums. Default: all.")] = None,
+    num_samples: o.Count = 1,
+    seed: o.Seed = "0",
+    steps: o.Steps = None,
+    device: o.Device = "auto",
+    sampler: o.SamplerName = None,
+    churn: o.Churn = None,
+    resamples: o.Resamples = None,
+    sigma_min: o.SigmaMin = None,
+    sigma_max: o.SigmaMax = None,
+    rho: o.Rho = None,
+    format: o.Format = None,
+    flac: o.Flac = False,
+    mp3: o.Mp3 = False,
+    ogg: o.Ogg = False,
+    mp3_bitrate: o.Mp3Bitrate = 320,
+    int16: o.Int16 = False,
+    int24: o.Int24 = False,
+    float32: o.Float32 = False,
+    overwrite: o.Overwrite = False,
+    progress: o.Progress = "auto",
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = 0,
+) -> None:
+    """Make new music: stems that belong together, and their mixture.
+
+    The same seed and settings give the same music.
+    """
+    options = dict(locals())
+    from stemforge.cli.generate_run import run
+
+    raise typer.Exit(run(options))

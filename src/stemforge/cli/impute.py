@@ -1,0 +1,63 @@
+"""`stemforge impute`: an accompaniment for the stems that are there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stemforge.cli import options as o
+
+
+def impute(
+    source: Annotated[
+        Path, typer.Argument(metavar="[FOLDER|SONG]", help="Folder with bass.wav, drums.wav, …, or a song.")
+    ] = Path(),
+    keep: Annotated[str | None, typer.Option(help="Stems that stay as they are, as bass,drums.")] = None,
+    fill: Annotated[str | None, typer.Option(help="Stems to make. Default: all others of the checkpoint.")] = None,
+    region: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STEM=FROM:TO", help="Make only this part (seconds) of a stem that is there; repeatable."),
+    ] = None,
+    checkpoint: o.Checkpoint = None,
+    out: Annotated[
+        Path, typer.Option("-o", "--out", envvar="STEMFORGE_OUT", help="Folder for <checkpoint>/<name>/<stem>.wav.")
+    ] = Path("imputed"),
+    num_samples: o.Count = 1,
+    seed: o.Seed = "0",
+    mix: Annotated[bool, typer.Option("--mix", help="Write the mixture too.")] = False,
+    method: Annotated[
+        str, typer.Option(help="condition: the network is told what is kept; replace: as in MSDM, any checkpoint.")
+    ] = "auto",
+    steps: o.Steps = None,
+    device: o.Device = "auto",
+    sampler: o.SamplerName = None,
+    churn: o.Churn = None,
+    resamples: o.Resamples = None,
+    sigma_min: o.SigmaMin = None,
+    sigma_max: o.SigmaMax = None,
+    rho: o.Rho = None,
+    format: o.Format = None,
+    flac: o.Flac = False,
+    mp3: o.Mp3 = False,
+    ogg: o.Ogg = False,
+    mp3_bitrate: o.Mp3Bitrate = 320,
+    int16: o.Int16 = False,
+    int24: o.Int24 = False,
+    float32: o.Float32 = False,
+    overwrite: o.Overwrite = False,
+    progress: o.Progress = "auto",
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = 0,
+) -> None:
+    """Keep some stems and make the others anew, so that they go together.
+
+    In a folder with bass.wav and drums.wav: stemforge impute --keep bass,drums.
+    A song is taken apart first. Kept stems come out with the samples they had.
+    """
+    options = dict(locals())
+    from stemforge.cli.impute_run import run
+
+    raise typer.Exit(run(options))

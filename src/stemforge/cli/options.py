@@ -1,0 +1,168 @@
+"""Options that several commands share, so that they mean the same everywhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stemforge.errors import UsageError
+
+if TYPE_CHECKING:
+    from stemforge.audio.writer import Encoding
+    from stemforge.inference.settings import Sampling
+
+_FORMAT, _ADVANCED, _RUN = "Format", "Advanced sampling", "Run"
+
+Checkpoint = Annotated[
+    str | None,
+    typer.Option(
+        "-n",
+        "--name",
+        "--model",
+        "--checkpoint",
+        envvar="STEMFORGE_MODEL",
+        help="Name, or folder, of a checkpoint.",
+    ),
+]
+Device = Annotated[
+    str, typer.Option("-d", "--device", envvar="STEMFORGE_DEVICE", help="auto, cpu, cuda, cuda:N or mps.")
+]
+Seed = Annotated[str, typer.Option(help="Of the noise: a whole number, or random; it is kept in the sidecar.")]
+Count = Annotated[int, typer.Option("-N", "--num-samples", min=1, help="How many; each with the next seed.")]
+
+Steps = Annotated[
+    int | None, typer.Option(help="Steps from noise to sound; time grows with them. Default: of the checkpoint.")
+]
+SamplerName = Annotated[
+    str | None,
+    typer.Option("--sampler", help="euler, heun, dpmpp-2m, adpm2, ddim or ddpm.", rich_help_panel=_ADVANCED),
+]
+Churn = Annotated[
+    float | None, typer.Option(help="Noise added on the way down; euler only.", rich_help_panel=_ADVANCED)
+]
+Resamples = Annotated[
+    int | None, typer.Option(help="How often each step is taken; euler only.", rich_help_panel=_ADVANCED)
+]
+SigmaMin = Annotated[float | None, typer.Option(help="Last noise level before 0.", rich_help_panel=_ADVANCED)]
+SigmaMax = Annotated[float | None, typer.Option(help="First noise level.", rich_help_panel=_ADVANCED)]
+Rho = Annotated[float | None, typer.Option(help="Bend of the schedule; 1 is straight.", rich_help_panel=_ADVANCED)]
+
+Format = Annotated[str | None, typer.Option(help="wav, flac, mp3 or ogg.", rich_help_panel=_FORMAT)]
+Flac = Annotated[bool, typer.Option("--flac", help="Same as --format flac.", rich_help_panel=_FORMAT)]
+Mp3 = Annotated[bool, typer.Option("--mp3", help="Same as --format mp3.", rich_help_panel=_FORMAT)]
+Ogg = Annotated[bool, typer.Option("--ogg", help="Same as --format ogg.", rich_help_panel=_FORMAT)]
+Mp3Bitrate = Annotated[int, typer.Option(help="kbit/s.", rich_help_panel=_FORMAT)]
+Int16 = Annotated[bool, typer.Option("--int16", help="16 bits a sample.", rich_help_panel=_FORMAT)]
+Int24 = Annotated[bool, typer.Option("--int24", help="24 bits a sample; default of flac.", rich_help_panel=_FORMAT)]
+Float32 = Annotated[bool, typer.Option("--float32", help="Floating point; default of wav.", rich_help_panel=_FORMAT)]
+
+Overwrite = Annotated[
+    bool, typer.Option("-y", "--overwrite", help="Write anew what is there already.", rich_help_panel=_RUN)
+]
+Progress = Annotated[str, typer.Option(help="auto, bar, plain or none.", rich_help_panel=_RUN)]
+Json = Annotated[
+    bool, typer.Option("--json", help="One JSON object a line on stdout, a summary last.", rich_help_panel=_RUN)
+]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Errors only.", rich_help_panel=_RUN)]
+Verbose = Annotated[int, typer.Option("-v", "--verbose", count=True, help="More.", rich_help_panel=_RUN)]
+
+
+@dataclass(frozen=True)
+class Output:
+    """The options of format and depth, under their names on the command line."""
+
+    format: str | None
+    flac: bool
+    mp3: bool
+    ogg: bool
+    mp3_bitrate: int
+    int16: bool
+    int24: bool
+    float32: bool
+
+    @classmethod
+    def of(cls, options: dict[str, Any]) -> Output:
+        """Those among the options of a command."""
+        return cls(**{name: options[name] for name in cls.__annotations__})
+
+    def encoding(self) -> Encoding:
+        """What they ask for together; UsageError when they exclude each other."""
+        from stemforge.audio.writer import CONTAINERS, encoding
+
+        containers = [name for name in ("flac", "mp3", "ogg") if getattr(self, name)]
+        container = one_of([*containers, *([self.format] if self.format else [])], CONTAINERS, "format")
+        depths = [name for name in ("int16", "int24", "float32") if getattr(self, name)]
+        return encoding(container or "wav", one_of(depths, ("int16", "int24", "float32"), "depth"), self.mp3_bitrate)
+
+
+def choice(value: str | None, known: tuple[str, ...], option: str) -> str | None:
+    """The value, which must be one of those known. Raises UsageError."""
+    if value is not None and value not in known:
+        raise UsageError(f"{option} {value}: unknown. Give one of {', '.join(known)}.")
+    return value
+
+
+def one_of(values: list[str], known: tuple[str, ...], what: str) -> str | None:
+    """The only value, if any. Raises UsageError for several different ones, or one that is not known."""
+    if len(set(values)) > 1:
+        raise UsageError(f"{' and '.join(values)}: only one {what} can be written. Give one of them.")
+    return choice(values[0], known, what) if values else None
+
+
+def listed(text: str | None, option: str) -> tuple[str, ...] | None:
+    """Names separated by commas; None stays None. Raises UsageError for an empty list."""
+    if text is None:
+        return None
+    found = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not found:
+        raise UsageError(f"{option}: names no stem. Give for example {option} bass,drums.")
+    return found
+
+
+def seed_of(text: str) -> int:
+    """A whole number from 0 on, or a random one. Raises UsageError."""
+    import secrets
+
+    if text == "random":
+        return secrets.randbelow(2**31)
+    if not text.isdecimal():
+        raise UsageError(f"seed '{text}': not a whole number from 0 on. Give one, or random.")
+    return int(text)
+
+
+def sampling_of(base: Sampling, options: dict[str, Any]) -> Sampling:
+    """The default settings with what the command line changes. Raises UsageError for impossible ones."""
+    names = ("sampler", "steps", "churn", "resamples", "sigma_min", "sigma_max", "rho")
+    changes = {name: options[name] for name in names if options.get(name) is not None}
+    if changes.get("sampler", base.sampler) != "euler":
+        changes = {"churn": 0.0, "resamples": 1, **changes}
+    return base.changed(**changes)
+
+
+def region_of(text: str) -> tuple[float, float]:
+    """`A:B` in seconds, or minutes as 1m30; an empty end is the end of the song. Raises UsageError."""
+    start, sign, stop = text.partition(":")
+    try:
+        first, last = (_seconds(start) if start else 0.0), (_seconds(stop) if stop else float("inf"))
+    except ValueError:
+        first, last = -1.0, -1.0
+    if not sign or not 0 <= first < last:
+        raise UsageError(f"region '{text}': not a part of a song. Write FROM:TO in seconds, as 30:34.5 or 1m10:1m20.")
+    return first, last
+
+
+def _seconds(text: str) -> float:
+    minutes, sign, seconds = text.rpartition("m")
+    return (float(minutes) * 60 if sign else 0.0) + (float(seconds) if seconds else 0.0)
+
+
+def output_folder(folder: Path, *, overwrite: bool) -> Path:
+    """The folder, unless finished stems are in it. Raises OutputError."""
+    from stemforge.errors import OutputError
+
+    if (folder / "stemforge.json").exists() and not overwrite:
+        raise OutputError(f"'{folder}': exists. Give --overwrite, another --seed or another --out.")
+    return folder

@@ -1,0 +1,106 @@
+"""What `generate` and `impute` share: the network, and stems to files."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from stemforge import checkpoints
+from stemforge.audio.writer import Encoding, StemWriter, Written
+from stemforge.cli import console
+from stemforge.cli.options import Output, choice, seed_of
+from stemforge.devices import check_name, choose
+from stemforge.errors import UsageError
+from stemforge.tasks import files
+from stemforge.types import Stems
+
+if TYPE_CHECKING:
+    import torch
+
+    from stemforge.models.registry import Joint
+
+MIX = "mix"
+
+
+@dataclass
+class Session:
+    """One run: the options of the command, the checkpoint, where messages go."""
+
+    options: dict[str, Any]
+    checkpoint: checkpoints.Checkpoint
+    report: console.Report
+    encoding: Encoding
+    seed: int
+
+    @classmethod
+    def begin(cls, options: dict[str, Any]) -> Session:
+        """Checks all that can be checked without the network. Raises StemforgeError."""
+        check_name(options["device"])
+        choice(options["progress"], console.PROGRESS, "--progress")
+        verbosity = -1 if options["quiet"] else options["verbose"]
+        report = console.Report(options["progress"], verbosity)
+        found = checkpoints.find(options["checkpoint"])
+        return cls(options, found, report, Output.of(options).encoding(), seed_of(options["seed"]))
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Chosen when it is needed."""
+        return choose(self.options["device"])
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the weights, verified."""
+        return checkpoints.verify(self.checkpoint)[checkpoints.WEIGHTS]
+
+    @cached_property
+    def network(self) -> Joint:
+        """Built when it is needed. Raises CheckpointError, and UsageError for a network that cannot sample."""
+        _ = self.sha256
+        network = checkpoints.network_of(self.checkpoint).to(self.device)
+        if not hasattr(network, "denoise"):
+            raise UsageError(f"checkpoint '{self.checkpoint.name}': cannot generate, only separate. Name another one.")
+        self.report.note(f"checkpoint {self.checkpoint.name} on {self.device}", 1)
+        return cast("Joint", network)
+
+    def check_stems(self, names: tuple[str, ...] | None) -> None:
+        """Raises UsageError for a stem that the checkpoint has not, before its weights are read."""
+        known = self.checkpoint.stems
+        for name in names or ():
+            if known is not None and name not in known:
+                raise UsageError(f"stem '{name}': this checkpoint has {', '.join(known)}.")
+
+    def write(self, folder: Path, stems: Stems, mix: bool) -> Written:
+        """Stems, and their sum as `mix`, with one gain for all."""
+        import torch
+
+        samples = torch.cat([stems.samples, stems.samples.sum(dim=0, keepdim=True)]) if mix else stems.samples
+        names = (*stems.names, MIX) if mix else stems.names
+        writer = StemWriter(folder, names, stems.rate, samples.shape[1], self.encoding, frames=samples.shape[-1])
+        with writer:
+            for start in range(0, samples.shape[-1], 1 << 18):
+                writer.write(samples[..., start : start + (1 << 18)])
+            return writer.finish()
+
+    def finish(self, folder: Path, written: Written, recipe: dict[str, Any], begun: float, **fields: object) -> None:
+        """The sidecar, then the result: the folder, or one JSON line."""
+        facts = {
+            "outputs": {name: path.name for name, path in written.files.items()},
+            "frames": written.frames,
+            "gain": written.gain,
+            "peak": written.peak,
+            "device": str(self.device),
+            "elapsed_s": round(time.monotonic() - begun, 3),
+            **fields,
+        }
+        checkpoint = {"name": self.checkpoint.name, "sha256": self.sha256}
+        files.remove_stale(folder, keep={path.name for path in written.files.values()})
+        files.write_sidecar(folder, {"recipe": {"checkpoint": checkpoint, **recipe}, **facts})
+        if written.gain != 1:
+            self.report.note(f"{folder.name}: all stems turned down by one gain of {written.gain:.3f}, one would clip")
+        if self.options["json"]:
+            console.result_json("song", status="ok", folder=str(folder), **recipe, **facts)
+        else:
+            console.result(str(folder))

@@ -1,0 +1,133 @@
+"""Separation by sampling: stems drawn from the prior under a likelihood of the mixture, as in MSDM.
+
+Mariani et al. 2024, https://arxiv.org/abs/2302.02257: the Dirac and the Gaussian likelihood with one joint network, and
+the independent variant (ISDM), where every stem has a prior of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from stemforge.audio.windows import Window, hop_of, join, split, windowed
+from stemforge.errors import UsageError
+from stemforge.inference.given import Both, Given, NearlySumsTo, Observed, SumsTo
+from stemforge.inference.noise import noise_of, state_type
+from stemforge.inference.samplers import OnStep, quiet
+from stemforge.inference.settings import Sampling
+from stemforge.inference.wrappers import denoiser, marginals
+
+if TYPE_CHECKING:
+    from stemforge.models.registry import Joint
+
+METHODS = ("dirac", "gaussian", "independent")
+LONGEST = 30.0
+"""Seconds that are sampled at once; a longer song is taken in pieces whose overlap is held by what was done before."""
+HELD = 0.1
+
+
+class DiffusionSeparator:
+    """Stems by posterior sampling; memory does not grow with the length of the song.
+
+    Args:
+        network: joint denoiser on `device`; its windows are `network.segment` seconds long.
+        method: dirac, gaussian, or independent (Dirac with one prior a stem).
+        sampling: sampler, steps, noise levels.
+        pinned: name of the stem that is written as mixture minus the others.
+        gamma, factor: of the Gaussian likelihood, see `given.NearlySumsTo`.
+        segment: seconds of a window of the network; None for what it was trained on.
+        overlap: fraction of a window that it shares with the next.
+        seed: of the noise, together with the place in the song.
+        device: where the network is.
+        on_step: called with (steps done, steps in all) of each piece.
+
+    A network of one channel takes stereo songs with both sides as one batch that shares its noise.
+
+    Raises:
+        UsageError: unknown method or stem, or a value outside of its range.
+    """
+
+    def __init__(
+        self,
+        network: Joint,
+        *,
+        method: str,
+        sampling: Sampling,
+        pinned: str | None = None,
+        gamma: float = 0.75,
+        factor: float = 0.5,
+        segment: float | None = None,
+        overlap: float = 0.25,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        on_step: OnStep = quiet,
+    ) -> None:
+        if method not in METHODS:
+            raise UsageError(f"method '{method}': unknown. Give one of {', '.join(METHODS)}.")
+        if pinned is not None and pinned not in network.names:
+            raise UsageError(f"pinned stem '{pinned}': this checkpoint has {', '.join(network.names)}.")
+        if gamma <= 0:
+            raise UsageError(f"gamma {gamma:g}: must be more than 0. Try --gamma 0.75.")
+        self.names, self.rate, self.channels = tuple(network.names), network.rate, max(network.channels, 2)
+        self.method, self.sampling, self.seed, self.on_step = method, sampling, seed, on_step
+        self.device = torch.device(device)
+        self._network, self._gamma, self._factor = network, gamma, factor
+        self._pinned = self.names.index(pinned) if pinned else 0
+        window = round((network.segment if segment is None else segment) * self.rate)
+        prior = marginals(network) if method == "independent" else denoiser(network)
+        self._denoise = windowed(prior, window, overlap)
+        self._length = max(window, round(LONGEST * self.rate))
+        self._hop = hop_of(self._length, HELD)
+
+    def stream(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Mixture blocks (channel, time) in, stem blocks (stem, channel, time) out, in all of the same length."""
+        yield from join(self._pieces(blocks), self._length, self._hop)
+
+    def _pieces(self, blocks: Iterable[Tensor]) -> Iterator[Window]:
+        """Stems of one piece after another, each beginning with what the one before ended with."""
+        held: Tensor | None = None
+        for index, piece in enumerate(split(blocks, self._length, self._hop)):
+            valid = piece.samples[..., : piece.valid]
+            stems = self._sampled(valid, held, index)
+            held = stems[..., self._hop :]
+            yield Window(torch.nn.functional.pad(stems, (0, self._length - piece.valid)), piece.valid)
+
+    def _sampled(self, mixture: Tensor, held: Tensor | None, index: int) -> Tensor:
+        """Stems (stem, channel, time) of a mixture (channel, time); `held`: those of its beginning."""
+        gain = self._gain(mixture)
+        y = self._rows(mixture.to(self.device, state_type(self.device)) * gain)[:, None]  # (batch, 1, channel, time)
+        shape = (y.shape[0], len(self.names), *y.shape[2:])
+        noise = noise_of(self._network, self.seed * 1_000_003 + index, shared=self._network.channels == 1)
+        given = self._given(y)
+        if held is not None and held.shape[-1]:
+            given = self._holding(given, held.to(y) * gain, shape, y)
+        start = noise(y.new_empty(shape)) * self.sampling.sigma_max
+        x = self.sampling.run(self._denoise, start, given, noise, self.on_step)
+        stems = x.movedim(1, 0).flatten(1, 2) if self._network.channels == 1 else x[0]
+        return (stems / gain).float().cpu()
+
+    def _rows(self, sound: Tensor) -> Tensor:
+        """(…, channel, time) -> (batch, …, channel of the network, time): sides as a batch for a mono network."""
+        return sound.movedim(-2, 0)[..., None, :] if self._network.channels == 1 else sound[None]
+
+    def _gain(self, mixture: Tensor) -> float:
+        """What brings the mixture to the level that the network was trained on, if it was trained on one."""
+        level_db: float | None = getattr(self._network, "level_db", None)
+        if level_db is None:
+            return 1.0
+        return float(10 ** (level_db / 20) / mixture.square().mean().sqrt().clamp(min=1e-4))
+
+    def _given(self, y: Tensor) -> Given:
+        if self.method == "gaussian":
+            return NearlySumsTo(y, self._gamma, self._factor, self._pinned)
+        return SumsTo(y, self._pinned)
+
+    def _holding(self, given: Given, held: Tensor, shape: tuple[int, ...], y: Tensor) -> Given:
+        """With the beginning of the piece fixed to the stems `held` (stem, channel, time)."""
+        rows = self._rows(held)
+        stems = torch.nn.functional.pad(rows, (0, shape[-1] - rows.shape[-1]))
+        known = torch.arange(shape[-1], device=y.device) < rows.shape[-1]
+        return Both(Observed(stems, known), given)
