@@ -31,10 +31,55 @@ class Network(Protocol):
         ...
 
 
+class Joint(Protocol):
+    """What a diffusion sampler needs of a network, which is also a torch.nn.Module: a model of all stems at once."""
+
+    names: tuple[str, ...]
+    rate: int
+    channels: int
+    segment: float
+
+    def denoise(
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        *,
+        mixture: Tensor | None = None,
+        hidden: Tensor | None = None,
+        prompt: Tensor | None = None,
+    ) -> Tensor:
+        """E[stems | x = stems + sigma * noise, what is given], the shape of x: (batch, stem, channel, time).
+
+        mixture: (batch, channel, time); hidden: (batch, stem) bool, the stems of which x says nothing; prompt: (batch,
+        feature). Networks that were not trained with one of them ignore it.
+        """
+        ...
+
+    def noise(self, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Noise of sigma 1 as this network was trained with, in the shape of `like`; drawn on the CPU."""
+        ...
+
+
 def _forge(config: dict[str, Any]) -> nn.Module:
     from stemforge.models.forge import Forge
 
     return Forge.from_config(config)
 
 
-ARCHITECTURES: dict[str, Callable[[dict[str, Any]], nn.Module]] = {"forge": _forge}
+def _msdm(config: dict[str, Any]) -> nn.Module:
+    from stemforge.models.msdm import Msdm
+
+    return Msdm.from_config(config)
+
+
+def _isdm(config: dict[str, Any]) -> nn.Module:
+    from stemforge.models.msdm import Isdm
+
+    return Isdm.from_config(config)
+
+
+ARCHITECTURES: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
+    "forge": _forge,
+    "msdm-unet": _msdm,
+    "isdm-unet": _isdm,
+}
