@@ -38,6 +38,8 @@ class Joint(Protocol):
     rate: int
     channels: int
     segment: float
+    conditional: bool
+    """Whether `mixture`, `hidden` and noise levels by stem and time are understood."""
 
     def denoise(
         self,
