@@ -240,10 +240,11 @@ def _refusal(error: Exception, repo: str, revision: str, file: str) -> str:
     for kind, reason in reasons:
         if isinstance(error, kind):
             return reason
-    status = getattr(getattr(error, "response", None), "status_code", "an error")
+    status = getattr(getattr(error, "response", None), "status_code", 0)
     said = getattr(error, "server_message", None)
-    advice = "Check that the token may do this." if status in (401, 403) else "Try again later."
-    return f"{constants.ENDPOINT} answered {status}{f': {_short(said)}' if said else ''}. {advice}"
+    todo = {401: "Run `hf auth login`, or correct HF_TOKEN.", 403: "Give a token that may do this."}
+    answer = f"{status}: {_short(said)}" if said else str(status)
+    return f"{constants.ENDPOINT} answered {answer}. {todo.get(status, 'Try again later.')}"
 
 
 def _short(said: object) -> str:
