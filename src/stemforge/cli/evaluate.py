@@ -1,4 +1,4 @@
-"""`stemforge evaluate`: score separated songs, or a checkpoint, against reference stems."""
+"""`stemforge evaluate`: score separated songs, or a checkpoint, against reference stems; compare generated songs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+COMPARE = "Generated songs"
 
 RefArgument = Annotated[
     Path, typer.Argument(metavar="REF", help="Folder with one folder a song, one audio file a stem in each.")
@@ -32,6 +34,33 @@ DeviceOption = Annotated[
 ]
 
 
+FadOption = Annotated[
+    bool, typer.Option("--fad", help="FAD-musicnn of the songs of EST from those of REF.", rich_help_panel=COMPARE)
+]
+SubFadOption = Annotated[
+    bool,
+    typer.Option(
+        "--sub-fad", help="The same of stems made by EST added to the --given of REF.", rich_help_panel=COMPARE
+    ),
+]
+CoherenceOption = Annotated[
+    bool,
+    typer.Option("--coherence", help="Beat and chroma of stems made by EST against --given.", rich_help_panel=COMPARE),
+]
+GivenOption = Annotated[
+    str | None, typer.Option("--given", help="Stems that were kept, as bass,drums.", rich_help_panel=COMPARE)
+]
+WindowsMinOption = Annotated[
+    int, typer.Option("--windows-min", min=2, help="FAD of fewer windows is refused.", rich_help_panel=COMPARE)
+]
+WindowsHopOption = Annotated[
+    float, typer.Option("--windows-hop", help="Seconds between starts of windows of 3 s.", rich_help_panel=COMPARE)
+]
+JudgeOption = Annotated[
+    str, typer.Option("--judge", help="MSD or MTT, the weights of musicnn behind FAD.", rich_help_panel=COMPARE)
+]
+
+
 def evaluate(
     ref: RefArgument,
     est: EstArgument = None,
@@ -41,13 +70,21 @@ def evaluate(
     checkpoint: CheckpointOption = None,
     steps: StepsOption = 1,
     device: DeviceOption = "auto",
+    fad: FadOption = False,
+    sub_fad: SubFadOption = False,
+    coherence: CoherenceOption = False,
+    given: GivenOption = None,
+    windows_min: WindowsMinOption = 300,
+    windows_hop: WindowsHopOption = 0.5,
+    judge: JudgeOption = "MSD",
 ) -> None:
-    """Score separated songs against their reference stems, in dB.
+    """Score separated songs against their reference stems, in dB; or compare generated songs with real ones.
 
     active, stereo, treble and msdm are improvements over the mixture in SI-SDR, windows of 4 s; sum_db says how far
-    the estimates are from adding up to the mixture (worst song). docs/scores.md defines them.
+    the estimates are from adding up to the mixture (worst song). --fad, --sub-fad and --coherence measure what was
+    generated instead. docs/scores.md defines all of them.
     """
-    from stemforge.cli import score_report
+    from stemforge.cli import compare_run, score_report
     from stemforge.cli.score_run import estimates
     from stemforge.tasks.evaluate import SongScore
     from stemforge.tasks.evaluate import evaluate as run
@@ -56,8 +93,11 @@ def evaluate(
         if json:
             score_report.print_json("song", [score], song=score.name)
 
+    asked = compare_run.Asked(fad, sub_fad, coherence, given, stems, windows_min, windows_hop, judge, device, json)
+    if asked.check(est, alone={"--csv": csv, "--checkpoint": checkpoint}):
+        return compare_run.compare(ref, est, asked)
     with estimates(ref, est, checkpoint, steps, device) as folder:
-        scores = run(ref, folder, [s.strip() for s in stems.split(",")] if stems else None, on_song=on_song)
+        scores = run(ref, folder, asked.chosen, on_song=on_song)
     score_report.print_json("summary", scores, songs=len(scores)) if json else score_report.print_report(scores)
     if csv:
         score_report.write_csv(scores, csv)

@@ -27,17 +27,22 @@ def print_json(event: str, scores: Sequence[SongScore], **extra: str | int) -> N
 
 
 def print_report(scores: Sequence[SongScore]) -> None:
-    """Two tables: one row a song, and one row a figure. Gains in dB; tab-separated when this is not a terminal."""
-    screen = Console()
+    """Two tables: one row a song, and one row a figure. Gains in dB."""
     for title, header, rows in (_songs(scores), _figures(means(scores))):
-        if screen.is_terminal:
-            table = Table(header[0], *_right(header[1:]), title=title, title_justify="left")
-            for row in rows:
-                table.add_row(escape(console.one_line(row[0])), *row[1:])
-            screen.print(table)
-        else:
-            for row in (header, *rows):
-                console.result("\t".join(map(console.one_line, row)))
+        print_table(title, header, rows)
+
+
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table with numbers to the right on a terminal, tab-separated lines elsewhere."""
+    screen = Console()
+    if screen.is_terminal:
+        table = Table(header[0], *_right(header[1:]), title=title, title_justify="left")
+        for row in rows:
+            table.add_row(escape(console.one_line(row[0])), *row[1:])
+        screen.print(table)
+    else:
+        for row in (header, *rows):
+            console.result("\t".join(map(console.one_line, row)))
 
 
 def write_csv(scores: Sequence[SongScore], path: Path) -> None:
