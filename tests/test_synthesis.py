@@ -302,3 +302,30 @@ def test_stems_are_adapted_and_come_back_with_their_length(tmp_path: Path) -> No
     assert stems.samples.shape == (2, 2, 12000)
     there = adapted(stems, 11025, 1)
     assert there.samples.shape[1] == 1 and adapted(there, 8000, 2, 12000).samples.shape == (2, 2, 12000)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_separate_by_likelihood_on_the_command_line(method: str, checkpoint: Path, tmp_path: Path) -> None:
+    """Every method writes stems of the song's rate, channels and length that add up to it."""
+    wav(tmp_path / "song.wav", 1.3, 16000, 1)
+    call = ["separate", str(tmp_path / "song.wav"), "-n", str(checkpoint), "-o", str(tmp_path / "out"), "-q"]
+    assert main([*call, "--method", method, "--steps", "24", "--sigma-max", "3"]) == 0
+    stems = [soundfile.read(p)[0] for p in (tmp_path / "out" / "tiny" / "song").glob("*.wav")]
+    song, rate = soundfile.read(tmp_path / "song.wav")
+    assert rate == 16000 and len(stems) == 3 and np.abs(sum(stems) - song).max() < 1e-5
+    settings = json.loads((tmp_path / "out" / "tiny" / "song" / "stemforge.json").read_text())["recipe"]["settings"]
+    assert settings["method"] == method and settings["sigma_max"] == 3 and settings["steps"] == 24
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--method", "guess"], ["--method", "conditional", "--churn", "1"], ["--method", "dirac", "--pinned", "x"]],
+)
+def test_impossible_methods_are_refused(
+    arguments: list[str], checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Unknown methods and stems, and settings of another method, are one line and exit 2."""
+    wav(tmp_path / "song.wav")
+    assert main(["separate", str(tmp_path / "song.wav"), "-n", str(checkpoint), "-o", str(tmp_path / "out"), "-q",
+                 *arguments]) == 2  # fmt: skip
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1

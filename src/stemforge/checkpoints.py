@@ -12,7 +12,7 @@ import json
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from stemforge import hub
 from stemforge.errors import CheckpointError, UsageError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from stemforge.models.registry import Network
+    from stemforge.separators.diffusion import DiffusionSeparator, Likelihood
     from stemforge.separators.network import NetworkSeparator, Options
 
 __all__ = [
@@ -49,14 +50,21 @@ log = logging.getLogger("stemforge")
 
 
 def load(
-    name: str | Path | None = None, device: str | torch.device = "cpu", **options: Unpack[Options]
-) -> NetworkSeparator:
+    name: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    *,
+    method: str = "auto",
+    likelihood: Likelihood | None = None,
+    **options: Unpack[Options],
+) -> NetworkSeparator | DiffusionSeparator:
     """The separator of a checkpoint, ready on a device.
 
     Args:
         name: of a checkpoint, the path of a folder with one, or hf://org/repo@revision, which is downloaded unless
             it is in the cache; None for the default.
         device: auto, cpu, cuda, cuda:N or mps.
+        method: conditional, dirac, gaussian, independent or auto; see `build`.
+        likelihood: settings of a sampling method.
         **options: segment, overlap, steps, seed, precision of `NetworkSeparator`.
 
     Raises:
@@ -64,7 +72,7 @@ def load(
         CheckpointError: it is not there, not what its sha256 says, or refused.
         DeviceError: the device is not there.
     """
-    return build(find(name), device, **options)
+    return build(find(name), device, method=method, likelihood=likelihood, **options)
 
 
 def find(name: str | Path | None = None) -> Checkpoint:
@@ -163,16 +171,45 @@ def verify(checkpoint: Checkpoint) -> dict[str, str]:
     return sums
 
 
-def build(checkpoint: Checkpoint, device: str | torch.device = "cpu", **options: Unpack[Options]) -> NetworkSeparator:
-    """The separator of a checkpoint that was found; verifies its files first. Raises as `load` does."""
+def build(
+    checkpoint: Checkpoint,
+    device: str | torch.device = "cpu",
+    *,
+    method: str = "auto",
+    likelihood: Likelihood | None = None,
+    **options: Unpack[Options],
+) -> NetworkSeparator | DiffusionSeparator:
+    """The separator of a checkpoint that was found; fetches and verifies its files first.
+
+    Args:
+        checkpoint: from `find`.
+        device: auto, cpu, cuda, cuda:N or mps.
+        method: conditional (one or a few network calls), or dirac, gaussian, independent (posterior sampling); auto is
+            conditional where the network can, else dirac, or independent for networks that know single stems only.
+        likelihood: settings of a sampling method.
+        **options: as in `load`; steps and precision are for conditional.
+
+    Raises as `load` does.
+    """
     from stemforge.devices import choose
+    from stemforge.separators.diffusion import sampling_separator
     from stemforge.separators.network import NetworkSeparator
 
     target = choose(str(device))
     checkpoint = fetch(checkpoint)
     verify(checkpoint)
-    network = network_of(checkpoint)
-    return NetworkSeparator(cast("Network", network.to(target)), device=target, **options)
+    network: Any = network_of(checkpoint).to(target)
+    if method == "auto":
+        unconditional = "independent" if getattr(network, "independent", False) else "dirac"
+        method = "conditional" if hasattr(network, "separate") else unconditional
+    if method == "conditional":
+        if not hasattr(network, "separate"):
+            raise UsageError(f"checkpoint '{checkpoint.name}': knows no mixtures. Give --method dirac or gaussian.")
+        return NetworkSeparator(network, device=target, **options)
+    if not hasattr(network, "denoise"):
+        raise UsageError(f"checkpoint '{checkpoint.name}': cannot sample. Give --method conditional.")
+    own: dict[str, Any] = {k: v for k, v in options.items() if k in ("segment", "overlap", "seed")}
+    return sampling_separator(network, method, likelihood or {}, device=target, **own)
 
 
 def network_of(checkpoint: Checkpoint) -> nn.Module:

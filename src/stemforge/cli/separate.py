@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-_OUT, _FORMAT, _RUN = "What is written", "Format", "Run"
+from stemforge.cli import options as o
+
+_OUT, _FORMAT, _ADVANCED, _RUN = "What is written", "Format", "Advanced sampling", "Run"
 
 
 def separate(
@@ -47,8 +49,36 @@ def separate(
         float | None, typer.Option(help="Seconds of a window. Default: as the checkpoint was trained.")
     ] = None,
     overlap: Annotated[float, typer.Option(help="Share of a window that it has in common with the next.")] = 0.25,
-    steps: Annotated[int, typer.Option(help="Network calls a window; time grows with them.")] = 1,
+    steps: Annotated[
+        int | None, typer.Option(help="Network calls a window; time grows with them. Default: 1, or of the method.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the noise, when there is more than one step.")] = 0,
+    method: Annotated[
+        str,
+        typer.Option(
+            help="conditional: one or a few network calls. dirac, gaussian, independent: stems sampled under a "
+            "likelihood of the mixture (MSDM), hundreds of calls. auto: what the checkpoint is made for."
+        ),
+    ] = "auto",
+    sampler: o.SamplerName = None,
+    churn: o.Churn = None,
+    resamples: o.Resamples = None,
+    sigma_min: o.SigmaMin = None,
+    sigma_max: o.SigmaMax = None,
+    rho: o.Rho = None,
+    pinned: Annotated[
+        str | None,
+        typer.Option(metavar="STEM", help="Stem written as mixture minus the others.", rich_help_panel=_ADVANCED),
+    ] = None,
+    gamma: Annotated[
+        float | None, typer.Option(help="Width of the gaussian likelihood, in noise levels.", rich_help_panel=_ADVANCED)
+    ] = None,
+    factor: Annotated[
+        float | None,
+        typer.Option(
+            help="Of the gaussian gradient: 0.5 as in the released code, 1 as in the paper.", rich_help_panel=_ADVANCED
+        ),
+    ] = None,
     format: Annotated[str | None, typer.Option(help="wav, flac, mp3 or ogg.", rich_help_panel=_FORMAT)] = None,
     flac: Annotated[bool, typer.Option("--flac", help="Same as --format flac.", rich_help_panel=_FORMAT)] = False,
     mp3: Annotated[bool, typer.Option("--mp3", help="Same as --format mp3.", rich_help_panel=_FORMAT)] = False,

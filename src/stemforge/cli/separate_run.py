@@ -11,11 +11,13 @@ from typing import Any
 
 from stemforge import checkpoints
 from stemforge.audio.io import EXTENSIONS, Source, probe
-from stemforge.audio.writer import CLIP_MODES, CONTAINERS, Encoding, encoding, sweep
+from stemforge.audio.writer import CLIP_MODES, Encoding, sweep
 from stemforge.cli import console
 from stemforge.cli.inputs import Gathered, Item, check_writable, gather
+from stemforge.cli.options import Output, choice
 from stemforge.devices import check_name
 from stemforge.errors import OutputError, SpaceError, StemforgeError, UsageError
+from stemforge.separators.diffusion import LONGEST, METHODS, DiffusionSeparator, Likelihood
 from stemforge.separators.network import NetworkSeparator, Options
 from stemforge.tasks import files
 from stemforge.tasks.separate import Selection, all_names
@@ -39,8 +41,18 @@ class Request:
     precision: str
     segment: float | None
     overlap: float
-    steps: int
+    steps: int | None
     seed: int
+    method: str
+    sampler: str | None
+    churn: float | None
+    resamples: int | None
+    sigma_min: float | None
+    sigma_max: float | None
+    rho: float | None
+    pinned: str | None
+    gamma: float | None
+    factor: float | None
     format: str | None
     flac: bool
     mp3: bool
@@ -64,10 +76,7 @@ class Request:
     @cached_property
     def encoding(self) -> Encoding:
         """What the format and depth options ask for together; UsageError when they exclude each other."""
-        containers = [name for name in ("flac", "mp3", "ogg") if getattr(self, name)]
-        container = _one([*containers, *([self.format] if self.format else [])], CONTAINERS, "format")
-        depths = [name for name in ("int16", "int24", "float32") if getattr(self, name)]
-        return encoding(container or "wav", _one(depths, ("int16", "int24", "float32"), "depth"), self.mp3_bitrate)
+        return Output.of(vars(self)).encoding()
 
     @cached_property
     def selection(self) -> Selection:
@@ -82,37 +91,37 @@ class Request:
         """What to do with a folder that has stems already; None is to skip the same and refuse others."""
         if self.overwrite and self.on_exist not in (None, "overwrite"):
             raise UsageError(f"--overwrite and --on-exist {self.on_exist}: exclude each other. Give one of them.")
-        return "overwrite" if self.overwrite else _choice(self.on_exist, ON_EXIST, "--on-exist")
+        return "overwrite" if self.overwrite else choice(self.on_exist, ON_EXIST, "--on-exist")
 
     @property
     def settings(self) -> dict[str, Any]:
         """The options that the samples depend on."""
         names = (*Options.__annotations__, "two_stems", "other_method", "sanitize", "clip_mode")
+        sampling = {"method": self.method, **self.likelihood} if self.method != "auto" or self.likelihood else {}
         return {
             **{name: getattr(self, name) for name in names},
+            "steps": self.steps or 1,
+            **sampling,
             "stems": sorted(self.selection.stems) if self.selection.stems else None,
             "format": self.encoding.label,
         }
 
+    @property
+    def likelihood(self) -> Likelihood:
+        """What is changed of the settings of a sampling method."""
+        names = (name for name in Likelihood.__annotations__ if name != "steps" or self.method in METHODS)
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}  # type: ignore[return-value]
+
     def check(self) -> None:
         """Raises UsageError for what can be told impossible without any file."""
         check_name(self.device)
-        _choice(self.clip_mode, CLIP_MODES, "--clip-mode")
-        _choice(self.progress, console.PROGRESS, "--progress")
+        choice(self.method, ("auto", "conditional", *METHODS), "--method")
+        if self.method == "conditional" and self.likelihood:
+            first = next(iter(self.likelihood)).replace("_", "-")
+            raise UsageError(f"--{first} with --method conditional: is of the sampling methods. Leave it out.")
+        choice(self.clip_mode, CLIP_MODES, "--clip-mode")
+        choice(self.progress, console.PROGRESS, "--progress")
         _ = self.encoding, self.selection, self.policy
-
-
-def _choice(value: str | None, known: tuple[str, ...], option: str) -> str | None:
-    if value is not None and value not in known:
-        raise UsageError(f"{option} {value}: unknown. Give one of {', '.join(known)}.")
-    return value
-
-
-def _one(values: list[str], known: tuple[str, ...], what: str) -> str | None:
-    """The only value, if any; several different ones exclude each other."""
-    if len(set(values)) > 1:
-        raise UsageError(f"{' and '.join(values)}: only one {what} can be written. Give one of them.")
-    return _choice(values[0], known, what) if values else None
 
 
 @dataclass
@@ -133,11 +142,13 @@ class Run:
         return checkpoints.verify(self.checkpoint)[checkpoints.WEIGHTS]
 
     @cached_property
-    def separator(self) -> NetworkSeparator:
+    def separator(self) -> NetworkSeparator | DiffusionSeparator:
         """Built when the first song needs it."""
         r = self.request
         options: Options = {name: getattr(r, name) for name in Options.__annotations__}  # type: ignore[assignment]
-        separator = checkpoints.build(self.checkpoint, r.device, **options)
+        options["steps"] = 1 if r.steps is None else r.steps
+        given: Likelihood = {**r.likelihood, "steps": r.steps}
+        separator = checkpoints.build(self.checkpoint, r.device, method=r.method, likelihood=given, **options)
         r.selection.check(all_names(separator.names))
         level = 0 if r.device == "auto" else 1
         self.report.note(f"checkpoint {self.checkpoint.name} on {separator.device}", level)
@@ -284,11 +295,20 @@ def _place(run: Run, folder: Path, recipe: dict[str, Any]) -> Path | None:
 
 
 def _separate(
-    run: Run, item: Item, source: Source, folder: Path, separator: NetworkSeparator, recipe: dict[str, Any]
+    run: Run,
+    item: Item,
+    source: Source,
+    folder: Path,
+    separator: NetworkSeparator | DiffusionSeparator,
+    recipe: dict[str, Any],
 ) -> None:
     """Read, separate, write, tell."""
     request, begun = run.request, time.monotonic()
     run.report.song(item.path.name, source.seconds)
+    on_block = run.report.advance
+    if isinstance(separator, DiffusionSeparator):
+        separator.on_step = lambda done, steps: run.report.advance(min(LONGEST, source.seconds) / steps)
+        on_block = _nothing
     outcome = files.separate_file(
         source,
         folder,
@@ -297,7 +317,7 @@ def _separate(
         encoding=request.encoding,
         clip_mode=request.clip_mode,
         sanitize=request.sanitize,
-        on_block=run.report.advance,
+        on_block=on_block,
     )
     elapsed = time.monotonic() - begun
     facts = {
@@ -312,6 +332,10 @@ def _separate(
     files.write_sidecar(folder, {"recipe": recipe, **facts})
     run.done += 1
     _tell_done(run, item, source, folder, facts)
+
+
+def _nothing(seconds: float) -> None:
+    """Progress is told step by step."""
 
 
 def _tell_done(run: Run, item: Item, source: Source, folder: Path, facts: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ the independent variant (ISDM), where every stem has a prior of its own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -17,13 +17,33 @@ from stemforge.errors import UsageError
 from stemforge.inference.given import Both, Given, NearlySumsTo, Observed, SumsTo
 from stemforge.inference.noise import noise_of, state_type
 from stemforge.inference.samplers import OnStep, quiet
-from stemforge.inference.settings import Sampling
+from stemforge.inference.settings import Sampling, default
 from stemforge.inference.wrappers import denoiser, marginals
 
 if TYPE_CHECKING:
     from stemforge.models.registry import Joint
 
 METHODS = ("dirac", "gaussian", "independent")
+
+
+class Likelihood(TypedDict, total=False):
+    """What can be changed of a method's settings; None, or nothing, keeps what the checkpoint has.
+
+    sampler, steps, churn, resamples, sigma_min, sigma_max, rho: see `Sampling`; the rest: see `DiffusionSeparator`.
+    """
+
+    sampler: str | None
+    steps: int | None
+    churn: float | None
+    resamples: int | None
+    sigma_min: float | None
+    sigma_max: float | None
+    rho: float | None
+    pinned: str | None
+    gamma: float | None
+    factor: float | None
+
+
 LONGEST = 30.0
 """Seconds that are sampled at once; a longer song is taken in pieces whose overlap is held by what was done before."""
 HELD = 0.1
@@ -77,7 +97,8 @@ class DiffusionSeparator:
         self._network, self._gamma, self._factor = network, gamma, factor
         self._pinned = self.names.index(pinned) if pinned else 0
         window = round((network.segment if segment is None else segment) * self.rate)
-        prior = marginals(network) if method == "independent" else denoiser(network)
+        alone = method == "independent" and not getattr(network, "independent", False)
+        prior = marginals(network) if alone else denoiser(network)
         self._denoise = windowed(prior, window, overlap)
         self._length = max(window, round(LONGEST * self.rate))
         self._hop = hop_of(self._length, HELD)
@@ -131,3 +152,29 @@ class DiffusionSeparator:
         stems = torch.nn.functional.pad(rows, (0, shape[-1] - rows.shape[-1]))
         known = torch.arange(shape[-1], device=y.device) < rows.shape[-1]
         return Both(Observed(stems, known), given)
+
+
+def sampling_separator(
+    network: Joint,
+    method: str,
+    changes: Likelihood,
+    *,
+    segment: float | None = None,
+    overlap: float = 0.25,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> DiffusionSeparator:
+    """The separator of a method with its default settings for this network, and what is changed of them.
+
+    Raises UsageError as `DiffusionSeparator` and `Sampling` do.
+    """
+    if method not in METHODS:
+        raise UsageError(f"method '{method}': unknown. Give one of conditional, {', '.join(METHODS)}.")
+    own: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
+    rest = {name: own.pop(name) for name in ("pinned", "gamma", "factor") if name in own}
+    if own.get("sampler", "euler") != "euler":
+        own = {"churn": 0.0, "resamples": 1, **own}
+    sampling = default(method, network.conditional).changed(**own)
+    return DiffusionSeparator(
+        network, method=method, sampling=sampling, segment=segment, overlap=overlap, seed=seed, device=device, **rest
+    )
