@@ -1,7 +1,7 @@
 """A Hugging Face Hub of one process on 127.0.0.1: the calls that downloads and uploads make, and what can go wrong.
 
 Downloads: HEAD and GET of /{repo}/resolve/{revision}/{file} with ETag, X-Repo-Commit and ranges; weights are redirected
-to a second port, as to the storage of the real one. Uploads: create, validate-yaml, preupload, git-lfs batch, PUT,
+to another host name, as to the storage of the real one. Uploads: create, validate-yaml, preupload, git-lfs batch, PUT,
 verify, commit.
 """
 
@@ -61,20 +61,20 @@ class Hub:
         self.requests: list[str] = []
         self.ranges: list[str] = []
         self.cuts: list[int] = []  # for the next downloads of weights: bytes after which the connection is cut
+        self.portal = False  # every GET gets a page to log in
         self.spoiled = False  # weights arrive with one bit flipped
 
     def __enter__(self) -> Hub:
         handler = type("Handler", (Handler,), {"hub": self})
-        self._servers = [ThreadingHTTPServer(("127.0.0.1", 0), handler) for _ in range(2)]
-        self.endpoint, self.storage = (f"http://127.0.0.1:{server.server_port}" for server in self._servers)
-        for server in self._servers:
-            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
+        self.storage = f"http://localhost:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for server in self._servers:
-            server.shutdown()
-            server.server_close()
+        self._server.shutdown()
+        self._server.server_close()
 
     def add(self, repo: str, files: Mapping[str, bytes]) -> str:
         """A commit of a repository, which is made when it is not there."""
@@ -82,7 +82,7 @@ class Hub:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One request; the server that it came to is the Hub or its storage, by path."""
+    """One request to the Hub or to its storage."""
 
     hub: Hub
     protocol_version = "HTTP/1.1"
@@ -95,6 +95,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = unquote(self.path.split("?")[0])
+        if self.hub.portal:
+            return self._answer(200, b"<html>")
         if path.startswith("/storage/"):
             return self._content(self.hub.stored[path.removeprefix("/storage/")], {}, weights=True)
         if "/resolve/" in path:

@@ -58,7 +58,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
             monkeypatch.delenv(name, raising=False)
         home = tmp_path / "home"
         own = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(home), "STEMFORGE_CHECKPOINTS": str(tmp_path / "own.toml")}
-        same = {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1"}
+        same = {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1,localhost"}
         for name, value in {**own, **same}.items():
             monkeypatch.setenv(name, value)
         (tmp_path / "own.toml").write_text("")
@@ -263,6 +263,13 @@ def test_offline_without_a_cache(
         line = one_line(done.stderr)
         assert "HF_HUB_OFFLINE is set" in line and "`stemforge checkpoints pull tiny`" in line
     assert not hub.requests
+
+
+def test_a_hub_that_is_none(hub: Hub, pinned: client.Files) -> None:
+    """A server that answers the same page to everything is named, with where to look."""
+    hub.portal = True
+    with pytest.raises(CheckpointError, match=r"http://127\S+ does not answer as a Hub does\. Check HF_ENDPOINT"):
+        checkpoints.load("tiny")
 
 
 def test_a_hub_that_is_not_there(hub: Hub, pinned: client.Files) -> None:

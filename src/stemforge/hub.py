@@ -212,6 +212,8 @@ def _why(error: BaseException, repo: str, revision: str, file: str, name: str) -
             f"the connection to {host} failed: {_short(error)}. Check the network, HTTPS_PROXY and HF_ENDPOINT, "
             "and try again; nothing half-loaded is kept."
         )
+    if isinstance(error, errors.FileMetadataError):
+        return f"{host} does not answer as a Hub does. Check HF_ENDPOINT, the proxy and the firewall."
     number = error.errno if isinstance(error, OSError) else None
     if number in (errno.ENOSPC, errno.EDQUOT):
         return (
