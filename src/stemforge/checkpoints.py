@@ -179,7 +179,7 @@ def build(
     likelihood: Likelihood | None = None,
     **options: Unpack[Options],
 ) -> NetworkSeparator | DiffusionSeparator:
-    """The separator of a checkpoint that was found; fetches and verifies its files first.
+    """The separator of a checkpoint that was found; its files are fetched and verified first.
 
     Args:
         checkpoint: from `find`.
@@ -196,8 +196,6 @@ def build(
     from stemforge.separators.network import NetworkSeparator
 
     target = choose(str(device))
-    checkpoint = fetch(checkpoint)
-    verify(checkpoint)
     network: Any = network_of(checkpoint).to(target)
     if method == "auto":
         unconditional = "independent" if getattr(network, "independent", False) else "dirac"
@@ -213,14 +211,16 @@ def build(
 
 
 def network_of(checkpoint: Checkpoint) -> nn.Module:
-    """The network with its weights, float32, on the CPU, in evaluation mode.
+    """The network with its weights, float32, on the CPU, in evaluation mode; fetched and verified first.
 
     Raises:
-        CheckpointError: the architecture is unknown, or config, weights and table do not agree.
+        CheckpointError: it cannot be had, is not what its sha256 says, its architecture is unknown, or config, weights
+            and table do not agree.
     """
     from stemforge.models.registry import ARCHITECTURES
 
     checkpoint = fetch(checkpoint)
+    verify(checkpoint)
     say = f"checkpoint '{checkpoint.name}'"
     try:
         config = json.loads((checkpoint.folder / CONFIG).read_text(encoding="utf-8"))
