@@ -72,6 +72,8 @@ $(VENV)/data.stamp: $(VENV)/env.stamp
 	$(PIP_INSTALL) --no-deps tinysoundfont==0.3.7
 	@touch $@
 
+# audio-diffusion-pytorch, which the tests compare with, asks for type stubs that hide those of numpy.
 $(VENV)/dev.stamp: $(VENV)/data.stamp
 	$(PIP_INSTALL) --editable ".[data,train,dev]"
+	$(PIP_INSTALL) --no-deps audio-diffusion-pytorch==0.0.43
 	@touch $@

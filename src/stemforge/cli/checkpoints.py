@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from stemforge.cli.convert import convert
+
 app = typer.Typer(no_args_is_help=True, help="Checkpoints: list, fetch, verify, publish and describe them.")
 
 StemOption = Annotated[str | None, typer.Option(help="Only those that have this stem.")]
@@ -91,3 +93,6 @@ def entry(
     from stemforge.cli import console
 
     console.result(checkpoints.entry_for(folder, name=name, license=license, default=default).rstrip())
+
+
+app.command()(convert)

@@ -21,18 +21,19 @@ Predict = Callable[[Tensor, Tensor], Tensor]
 def one_level(sigma: Tensor | float, x: Tensor) -> Tensor:
     """The noise level of each item as (batch, 1, ..., 1), in the precision and on the device of x.
 
-    sigma: one value for all, or (batch, 1, ...).
+    sigma: one value for all, or (batch, ...) with one value throughout each item.
 
     Raises:
         ValueError: it differs within an item, by stem or by time.
     """
     level = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
-    if level.numel() > 1 and level.shape != (len(x), *[1] * (level.dim() - 1)):
+    rows = level.reshape(level.shape[0] if level.dim() else 1, -1)
+    if len(rows) not in (1, len(x)) or (rows.shape[1] > 1 and bool((rows != rows[:, :1]).any())):
         raise ValueError(
             f"sigma of shape {tuple(level.shape)}: must be one noise level an item, {len(x)} of them or one for all. "
             "Use a network that takes levels by stem and time."
         )
-    return level.flatten().expand(len(x)).reshape(-1, *[1] * (x.dim() - 1))
+    return rows[:, 0].expand(len(x)).reshape(-1, *[1] * (x.dim() - 1))
 
 
 def edm(network: Predict, sigma_data: float, limit: float = float("inf")) -> Denoise:

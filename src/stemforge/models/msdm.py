@@ -49,7 +49,9 @@ class _Unconditional(nn.Module, ABC):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         """Build from the table of a config.json (lists become tuples); TypeError on unknown keys."""
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k != "architecture"}
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k != "architecture"
+        }
         return cls(MsdmConfig(**values))
 
     def to_config(self) -> dict[str, Any]:
@@ -91,7 +93,8 @@ class _Unconditional(nn.Module, ABC):
 
         def predict(x: Tensor, time: Tensor) -> Tensor:
             weight = next(net.parameters())
-            return net(x.to(weight.dtype), time.to(weight.dtype)).to(x.dtype)
+            output: Tensor = net(x.to(weight.dtype), time.to(weight.dtype))
+            return output.to(x.dtype)
 
         return edm(predict, self.config.sigma_data, LIMIT)
 

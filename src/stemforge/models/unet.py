@@ -90,7 +90,8 @@ class ConvBlock(nn.Module):
         x = self.groupnorm(x)
         if scale is not None and shift is not None:
             x = x * (scale + 1) + shift
-        return self.project(functional.silu(x))
+        out: Tensor = self.project(functional.silu(x))
+        return out
 
 
 class ResnetBlock(nn.Module):
@@ -106,7 +107,8 @@ class ResnetBlock(nn.Module):
 
     def forward(self, x: Tensor, mapping: Tensor) -> Tensor:
         scale, shift = self.to_scale_shift["to_scale_shift"](mapping)[..., None].chunk(2, dim=1)
-        return self.block2(self.block1(x), scale, shift) + self.to_out(x)
+        out: Tensor = self.block2(self.block1(x), scale, shift) + self.to_out(x)
+        return out
 
 
 class AttentionOut(nn.Module):
@@ -119,7 +121,8 @@ class AttentionOut(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k, v = (rearrange(part, "b t (h d) -> b h t d", h=self.heads) for part in (q, k, v))
-        return self.to_out(rearrange(functional.scaled_dot_product_attention(q, k, v), "b h t d -> b t (h d)"))
+        out: Tensor = self.to_out(rearrange(functional.scaled_dot_product_attention(q, k, v), "b h t d -> b t (h d)"))
+        return out
 
 
 class SelfAttention(nn.Module):
@@ -134,7 +137,8 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm(x)
-        return self.attention(self.to_q(x), *self.to_kv(x).chunk(2, dim=-1))
+        out: Tensor = self.attention(self.to_q(x), *self.to_kv(x).chunk(2, dim=-1))
+        return out
 
 
 class Attention(nn.Module):
@@ -145,7 +149,8 @@ class Attention(nn.Module):
         self.fn = SelfAttention(width, sizes.heads, sizes.head_features)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fn(x.transpose(1, 2)).transpose(1, 2)
+        out: Tensor = self.fn(x.transpose(1, 2)).transpose(1, 2)
+        return out
 
 
 class Transformer(nn.Module):
@@ -165,7 +170,8 @@ class Transformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attention(x)
-        return x + self.feed_forward(x)
+        out: Tensor = x + self.feed_forward(x)
+        return out
 
 
 class Patch(nn.Module):
@@ -177,7 +183,8 @@ class Patch(nn.Module):
         self.block = ResnetBlock(inputs, sizes.width // sizes.patch, 4 * sizes.width, min(sizes.patch, inputs))
 
     def forward(self, x: Tensor, mapping: Tensor) -> Tensor:
-        return rearrange(self.block(x, mapping), "b c (t p) -> b (c p) t", p=self.patch)
+        out: Tensor = rearrange(self.block(x, mapping), "b c (t p) -> b (c p) t", p=self.patch)
+        return out
 
 
 class Unpatch(nn.Module):
@@ -189,7 +196,8 @@ class Unpatch(nn.Module):
         self.block = ResnetBlock(sizes.width // sizes.patch, outputs, 4 * sizes.width, min(sizes.patch, outputs))
 
     def forward(self, x: Tensor, mapping: Tensor) -> Tensor:
-        return self.block(rearrange(x, "b (c p) t -> b c (t p)", p=self.patch), mapping)
+        out: Tensor = self.block(rearrange(x, "b (c p) t -> b c (t p)", p=self.patch), mapping)
+        return out
 
 
 class Listed(nn.Module):
@@ -242,7 +250,8 @@ class Up(nn.Module):
     def forward(self, x: Tensor, mapping: Tensor, kept: list[Tensor]) -> Tensor:
         for block, skip in zip(self.blocks, reversed(kept), strict=True):
             x = block(torch.cat([x, skip * 2**-0.5], dim=1), mapping)
-        return self.upsample(x if self.transformer is None else self.transformer(x))
+        out: Tensor = self.upsample(x if self.transformer is None else self.transformer(x))
+        return out
 
 
 class Bottleneck(nn.Module):
@@ -256,7 +265,8 @@ class Bottleneck(nn.Module):
         self.post_block = ResnetBlock(width, width, mapping, sizes.groups)
 
     def forward(self, x: Tensor, mapping: Tensor) -> Tensor:
-        return self.post_block(self.attention(self.pre_block(x, mapping)), mapping)
+        out: Tensor = self.post_block(self.attention(self.pre_block(x, mapping)), mapping)
+        return out
 
 
 class UNet(nn.Module):
@@ -285,4 +295,5 @@ class UNet(nn.Module):
         x = self.bottleneck(x, mapping)
         for up in self.upsamples:
             x = up(x, mapping, levels.pop())
-        return self.to_out(x + patched, mapping)
+        out: Tensor = self.to_out(x + patched, mapping)
+        return out
