@@ -103,14 +103,15 @@ def _distance(
 def _show_distance(figure: str, found: Distance, asked: Asked) -> None:
     low, high = found.interval or (None, None)
     if asked.json:
-        numbers = {"distance": found.value, "low": low, "high": high}
-        rounded = {name: None if value is None else round(value, 4) for name, value in numbers.items()}
+        parts = {"distance": found.value, "low": low, "high": high}
+        rounded = {name: None if value is None else round(value, 4) for name, value in parts.items()}
         given = {"given": _names(asked.given)} if figure == SUB_FAD else {}
         sizes = {"windows": found.windows, "songs": found.songs}
         console.result_json("fad", figure=figure, judge=asked.judge, **given, **rounded, **sizes)
         return
     header = ["figure", "judge", "distance", "2.5%", "97.5%", "windows REF", "EST", "songs REF", "EST"]
-    row = [figure, asked.judge, *map(_number, (found.value, low, high)), *map(str, (*found.windows, *found.songs))]
+    numbers = ("" if value is None else f"{value:.4g}" for value in (found.value, low, high))
+    row = [figure, asked.judge, *numbers, *map(str, (*found.windows, *found.songs))]
     score_report.print_table(f"{figure}: Fréchet distance, lower is nearer", header, [row])
 
 
