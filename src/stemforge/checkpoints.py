@@ -306,6 +306,7 @@ def entry_for(
     network = cast("Network", network_of(checkpoint))
     size = sum((checkpoint.folder / file).stat().st_size for file in sums) / 1e6
     pairs = ", ".join(f'"{file}" = "sha256:{value}"' for file, value in sums.items())
+    tasks = ["separate", *(["generate", "impute"] if hasattr(network, "denoise") else [])]
     lines = [
         f"[{name or checkpoint.name}]",
         where,
@@ -315,7 +316,7 @@ def entry_for(
         f"channels = {network.channels}",
         f"stems = {json.dumps(list(network.names))}",
         f"segment = {float(network.segment)}",
-        'tasks = ["separate"]',
+        f"tasks = {json.dumps(tasks)}",
         f"license = {json.dumps(license)}",
         *(["default = true"] if default else []),
         f"size_mb = {size:.1f}",

@@ -138,7 +138,9 @@ class Run:
 
     @cached_property
     def sha256(self) -> str:
-        """Of the weights, verified."""
+        """Of the weights, fetched first if they are not here, and verified."""
+        if checkpoints.state(self.checkpoint) == "not pulled":
+            self.report.note(f"checkpoint {self.checkpoint.name}: downloading")
         return checkpoints.verify(self.checkpoint)[checkpoints.WEIGHTS]
 
     @cached_property
