@@ -39,7 +39,7 @@ def single(tmp_path_factory: pytest.TempPathFactory):
     torch.manual_seed(1)
     folder = tmp_path_factory.mktemp("single")
     models = {name: official.model(ONE).requires_grad_(False) for name in ("drums", "vocals", "bass")}
-    return models, {name: official.lightning(folder / f"{name}.ckpt", one, ONE) for name, one in models.items()}
+    return models, {name: official.lightning(folder / f"{name}_epoch=3.ckpt", one, ONE) for name, one in models.items()}
 
 
 def loaded(folder: Path) -> nn.Module:

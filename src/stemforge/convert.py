@@ -215,6 +215,7 @@ def _write(folder: Path, network: Msdm | Isdm, weights: dict[str, StoredTensor],
         save_file({key: value.tensor().contiguous() for key, value in weights.items()}, part / WEIGHTS)
         (part / CONFIG).write_text(json.dumps(network.to_config(), indent=1) + "\n", encoding="utf-8")
         (part / "README.md").write_text(_card(folder.name, network, files), encoding="utf-8")
+        (part / WEIGHTS).chmod((part / CONFIG).stat().st_mode)  # safetensors keeps them to the owner
         part.rename(folder)
     except (OSError, SafetensorError) as error:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -38,6 +38,7 @@ class _Unconditional(nn.Module, ABC):
 
     architecture: ClassVar[str]
     conditional = False
+    independent = False
     channels = 1
 
     def __init__(self, config: MsdmConfig | None = None) -> None:
@@ -116,6 +117,7 @@ class Isdm(_Unconditional):
     """Independent models p(stem): one U-Net a stem, `nets`, in the order of the names."""
 
     architecture = "isdm-unet"
+    independent = True
 
     def __init__(self, config: MsdmConfig | None = None) -> None:
         super().__init__(config)
