@@ -89,7 +89,7 @@ def test_independent_models() -> None:
     """ISDM sends each stem through the network of that stem, and no other."""
     pairs = [pair(tiny(1), seed) for seed in range(3)]
     joined = Isdm(tiny(3))
-    assert joined.independent and not Msdm(tiny(3)).independent
+    assert joined.independent and not Msdm(tiny()).independent
     for net, (_, single) in zip(joined.nets, pairs, strict=True):
         net.load_state_dict(single.net.state_dict())
     x, sigma = torch.randn(2, 3, 1, 96), four(torch.tensor([0.1, 1.0]))
