@@ -6,6 +6,7 @@ Every random draw of step k comes from (seed, k), so a run that was cut and resu
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -21,6 +22,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from stemforge.models.forge import Forge
 from stemforge.train.data import Batch, Crops
 from stemforge.train.loss import denoising_loss, separation_loss
+
+
+READERS, AHEAD = 2, 4
+"""Threads that read batches, and how many batches wait: a slow disk must not stop the step."""
 
 
 @dataclass(frozen=True)
@@ -157,11 +162,11 @@ def fit(run: Run, crops: Crops, fabric: Fabric) -> Iterator[Step]:
     config = run.config
     model, *optimizers = fabric.setup(_Losses(run.network), *run.optimizers)
     run.average.to(fabric.device)
-    with ThreadPoolExecutor(1) as ahead:
-        coming = ahead.submit(crops.batch, run.index)
+    with ThreadPoolExecutor(READERS) as ahead:
+        coming = deque(ahead.submit(crops.batch, run.index + k) for k in range(AHEAD))
         while run.index < config.steps:
-            batch = coming.result()
-            coming = ahead.submit(crops.batch, run.index + 1)
+            batch = coming.popleft().result()
+            coming.append(ahead.submit(crops.batch, run.index + AHEAD))
             yield _step(run, model, optimizers, to_device(batch, fabric.device), fabric)
 
 
