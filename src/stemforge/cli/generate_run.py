@@ -27,6 +27,8 @@ def run(options: dict[str, Any]) -> int:
     check_writable(options["out"])
     with session.report:
         sampling = sampling_of(default("generate", session.network.conditional), options)
+        if getattr(session.network, "independent", False):
+            session.report.note("this checkpoint knows single stems only: they will not belong together")
         total = sampling.steps * windows_in(session.network, options["duration"])
         for seed, folder in zip(seeds, folders, strict=True):
             begun = time.monotonic()

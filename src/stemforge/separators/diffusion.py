@@ -170,6 +170,8 @@ def sampling_separator(
     """
     if method not in METHODS:
         raise UsageError(f"method '{method}': unknown. Give one of conditional, {', '.join(METHODS)}.")
+    if method == "independent" and not network.conditional and not getattr(network, "independent", False):
+        raise UsageError("method independent: this checkpoint knows its stems only together. Give dirac or gaussian.")
     own: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
     rest = {name: own.pop(name) for name in ("pinned", "gamma", "factor") if name in own}
     if own.get("sampler", "euler") != "euler":

@@ -4,7 +4,7 @@ Separation (all stems hidden), for each item and stem:
 
     sounding   -log10(c^2 / (1 - c^2 + 1e-3)), c the cosine between D_i and x_i: the scale-invariant SDR itself
                (Le Roux et al. 2019, https://arxiv.org/abs/1811.02508, eq. 3) with a ceiling at 30 dB
-    silent     0.5 log10(|D_i|^2 / |y|^2 + 1e-4): towards 40 dB under the mixture and no further
+    silent     0.5 log10(|D_i|^2 / |y|^2 + 1e-5): towards 50 dB under the mixture and no further
                (Wisdom et al. 2020, https://arxiv.org/abs/2006.12701, eq. 4)
     each band  |D_i - x_i|^2 / |y|^2, which fixes the scale and keeps the treble honest; being convex it asks for the
                mean where the instrument is uncertain, while a logarithm alone asks for the likeliest and mutes the rest
@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from stemforge.models.forge import Forge, Outputs
 
-ACTIVE = 1e-4  # a stem sounds in a frame if its energy is more than this part of the mixture's mean energy
+ACTIVE = 1e-3  # a stem sounds in a frame if its energy is more than this part of the mixture's mean energy
 
 
 class Moments(NamedTuple):
@@ -108,7 +108,7 @@ def separation_loss(network: Forge, mixture: Tensor, stems: Tensor) -> tuple[Ten
     sounds = (p.xx.sum(-1) > 1e-3 * whole).float()
     cosine = p.dx.sum(-1).clamp(min=0) ** 2 / (p.dd.sum(-1) * p.xx.sum(-1)).clamp(min=1e-12)
     sdr = ((cosine + 1e-3) / (1 - cosine + 1e-3).clamp(min=1e-4)).log10()
-    quiet = (p.dd.sum(-1) / whole + 1e-4).log10()
+    quiet = (p.dd.sum(-1) / whole + 1e-5).log10()
     linear = (p.error / bands).mean()
     each = m.xx.sum(dim=(2, 4))  # (batch, stem, frame)
     sounding = (each > ACTIVE * m.yy.sum(dim=(2, 4)).mean(-1, keepdim=True)).float()

@@ -23,7 +23,6 @@ from stemforge.models.forge import Forge
 from stemforge.train.data import Batch, Crops
 from stemforge.train.loss import denoising_loss, separation_loss
 
-
 READERS, AHEAD = 2, 4
 """Threads that read batches, and how many batches wait: a slow disk must not stop the step."""
 

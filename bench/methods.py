@@ -1,0 +1,83 @@
+"""Method against method on the same weights: score, network calls and time of each way to separate.
+
+    python bench/methods.py SONGS [--checkpoint forge] [--seconds 6] [--methods conditional dirac gaussian independent]
+        [--steps 150] [--resamples 2] [--out FOLDER]
+
+SONGS: one folder a song with one file a stem, as docs/scores.md has it. Of each song the middle `--seconds` are cut
+out, its stems are added up, and every method takes the sum apart. Prints one row a method: active SI-SDR improvement in dB for
+each stem and all, network calls an excerpt, seconds of work for a second of sound.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+from stemforge import checkpoints
+from stemforge.audio.io import read
+from stemforge.audio.writer import write
+from stemforge.devices import keep_memory
+from stemforge.separators.diffusion import DiffusionSeparator, Likelihood
+from stemforge.tasks.evaluate import evaluate, find_stem, list_songs, list_stems, means
+from stemforge.tasks.score import separate_sums
+from stemforge.types import Stems
+
+
+def cut(songs: Path, seconds: float, target: Path) -> int:
+    """The middle of every song, stem by stem, in `target`; how many songs."""
+    found = list_songs(songs)
+    for song in found:
+        for stem in list_stems([song]):
+            path = find_stem(song, stem)
+            if path is None:
+                continue
+            sound = read(path)
+            length = round(seconds * sound.rate)
+            start = max(0, (sound.samples.shape[-1] - length) // 2)
+            write(Stems((stem,), sound.samples[None, :, start : start + length], sound.rate), target / song.name)
+    return len(found)
+
+
+def calls(separator: object, steps: int) -> int:
+    """Network calls for one excerpt of one window."""
+    if not isinstance(separator, DiffusionSeparator):
+        return steps
+    return separator.sampling.evaluations * (len(separator.names) if separator.method == "independent" else 1)
+
+
+def main() -> None:
+    """Read the command line, run each method, print its row."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("songs", type=Path)
+    parser.add_argument("--checkpoint")
+    parser.add_argument("--seconds", type=float, default=6.0)
+    parser.add_argument("--methods", nargs="+", default=["conditional", "dirac", "gaussian", "independent"])
+    parser.add_argument("--steps", type=int, help="of the sampling methods; default: of the checkpoint")
+    parser.add_argument("--resamples", type=int)
+    parser.add_argument("--churn", type=float)
+    parser.add_argument("--sigma-max", type=float)
+    parser.add_argument("--pinned")
+    parser.add_argument("--refine", type=int, default=1, help="calls of the conditional method")
+    args = parser.parse_args()
+    keep_memory()
+    changes: Likelihood = {
+        "steps": args.steps, "resamples": args.resamples, "churn": args.churn, "sigma_max": args.sigma_max,
+        "pinned": args.pinned,
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        ref = Path(folder, "ref")
+        count = cut(args.songs, args.seconds, ref)
+        for method in args.methods:
+            separator = checkpoints.load(args.checkpoint, method=method, likelihood=changes, steps=args.refine)
+            begun, est = time.monotonic(), Path(folder, method)
+            separate_sums(ref, est, separator)
+            speed = (time.monotonic() - begun) / (count * args.seconds)
+            figures = means(evaluate(ref, est))["active"]
+            row = "  ".join(f"{name} {value:6.2f}" for name, value in figures.items() if value is not None)
+            print(f"{method:12} {row}  calls {calls(separator, args.refine)}  real-time factor {speed:.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
