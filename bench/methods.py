@@ -1,11 +1,11 @@
 """Method against method on the same weights: score, network calls and time of each way to separate.
 
     python bench/methods.py SONGS [--checkpoint forge] [--seconds 6] [--methods conditional dirac gaussian independent]
-        [--steps 150] [--resamples 2] [--out FOLDER]
+        [--steps 150] [--resamples 2]
 
 SONGS: one folder a song with one file a stem, as docs/scores.md has it. Of each song the middle `--seconds` are cut
-out, its stems are added up, and every method takes the sum apart. Prints one row a method: active SI-SDR improvement in dB for
-each stem and all, network calls an excerpt, seconds of work for a second of sound.
+out, its stems are added up, and every method takes the sum apart. Prints one row a method: active SI-SDR improvement
+in dB for each stem and all, network calls an excerpt, seconds of work for a second of sound.
 """
 
 from __future__ import annotations
