@@ -118,6 +118,9 @@ class DiffusionSeparator:
 
     def _sampled(self, mixture: Tensor, held: Tensor | None, index: int) -> Tensor:
         """Stems (stem, channel, time) of a mixture (channel, time); `held`: those of its beginning."""
+        if self._network.channels == 1 and mixture.shape[0] == 2 and torch.equal(mixture[0], mixture[1]):
+            one = self._sampled(mixture[:1], None if held is None else held[:, :1], index)
+            return one.repeat_interleave(2, dim=1)
         gain = self._gain(mixture)
         y = self._rows(mixture.to(self.device, state_type(self.device)) * gain)[:, None]  # (batch, 1, channel, time)
         shape = (y.shape[0], len(self.names), *y.shape[2:])
