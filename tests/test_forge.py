@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -130,3 +133,18 @@ def test_noise_is_drawn_on_the_cpu_from_the_generator(network):
     a, b, c = (network.noise(like, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
     torch.testing.assert_close(a, b)
     assert (a - c).abs().max() > 0.01 * a.abs().max()
+
+
+def test_a_closed_gate_mutes_what_probably_does_not_sound(network):
+    """With a higher power of the gate a stem of low probability falls, the others take its share, the sum stays."""
+    network = deepcopy(network)
+    torch.nn.init.zeros_(network.write_activity.weight)
+    network.write_activity.bias.data = torch.tensor([3.0, 3.0, -2.0])
+    mixture = torch.randn(1, 2, 4000) * 0.1
+    levels = []
+    for gate in (1.0, 3.0):
+        network.config = replace(network.config, gate=gate)
+        stems = network.separate(mixture)[0]
+        assert torch.allclose(stems.sum(0), mixture[0], atol=1e-5)
+        levels.append(stems.square().mean(dim=(1, 2)))
+    assert levels[1][2] < 0.1 * levels[0][2] and levels[1][0] > levels[0][0]

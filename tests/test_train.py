@@ -8,7 +8,7 @@ import torch
 from lightning_fabric import Fabric
 
 from stemforge.errors import InputError
-from stemforge.train.data import TASKS, Crops, StemFile, find_songs
+from stemforge.train.data import TASKS, Crops, StemFile, driven, find_songs
 from stemforge.train.loss import moments, products
 from stemforge.train.trainer import TrainConfig, averaged, fit, resume, save, schedule, start
 from stemforge.train.validate import validate
@@ -167,3 +167,21 @@ def test_training_learns(tmp_path, songs):
     assert [s.index for s in steps] == list(range(150))
     assert all(np.isfinite(s.loss) for s in steps)
     assert validate(averaged(run), pieces)["all"] > before + 3
+
+
+def test_drive_keeps_the_level_and_adds_harmonics():
+    """An overdriven tone has its old level, odd harmonics that it had not, and silence stays silence."""
+    t = np.arange(16000) / 8000
+    tone = np.stack([np.sin(2 * np.pi * 200 * t)] * 2).astype(np.float32) * 0.1
+    out = driven(tone, 8000, np.random.default_rng(3))
+    assert np.sqrt((out**2).mean()) == pytest.approx(np.sqrt((tone**2).mean()), rel=0.01)
+    before, after = (np.abs(np.fft.rfft(x[0]))[1200] for x in (tone, out))  # 600 Hz
+    assert after > 100 * before
+    assert not driven(tone * 0, 8000, np.random.default_rng(3)).any()
+
+
+def test_arrays_of_another_shape_are_refused(tmp_path):
+    """An array that is not int16 (time, 2) is told by name, before training begins."""
+    np.save(tmp_path / "bass.npy", np.zeros((10, 2), np.float32))
+    with pytest.raises(InputError, match=r"bass.npy.*float32"):
+        StemFile.open(tmp_path / "bass.npy")

@@ -29,7 +29,10 @@ from stemforge.models.spectra import Stft, colour, interpolate_db
 
 @dataclass(frozen=True)
 class ForgeConfig:
-    """What shapes a Forge network. Edges are bins of the STFT; pools are (first bin, last bin, bins a group)."""
+    """What shapes a Forge network. Edges are bins of the STFT; pools are (first bin, last bin, bins a group).
+
+    gate: power of the probability that a stem sounds by which its share is multiplied; 1 in training.
+    """
 
     names: tuple[str, ...] = ("bass", "drums", "guitar", "piano", "other")
     rate: int = 44100
@@ -49,6 +52,7 @@ class ForgeConfig:
     spectrum_hz: tuple[float, ...] = (30.0, 100.0, 400.0, 1500.0, 5000.0, 12000.0, 20000.0)
     spectrum_db: tuple[float, ...] = (-10.0, -8.0, -14.0, -24.0, -34.0, -41.0, -50.0)
     whitening: float = 0.5
+    gate: float = 1.0
 
 
 def _frozen(value: Any) -> Any:  # noqa: ANN401 (whatever JSON holds)
@@ -250,8 +254,9 @@ class Forge(nn.Module):
         activity = self.write_activity(x.transpose(1, 2).flatten(2)).float().transpose(1, 2)
         gains = write(self.write_gains, lead) if shown else None
         ratio = torch.complex(*write(self.write_ratio, (2, *lead)).unbind(1))
-        masks = write(self.write_masks, lead) + functional.logsigmoid(activity)[:, :, None, :, None]
-        return Outputs(masks, ratio * activity.sigmoid()[:, :, None, :, None], gains, activity)
+        closed = self.config.gate * functional.logsigmoid(activity)[:, :, None, :, None]
+        masks = write(self.write_masks, lead) + closed
+        return Outputs(masks, ratio * closed.exp(), gains, activity)
 
     def combine(
         self,
