@@ -45,7 +45,7 @@ def draw_chain(rng: np.random.Generator, stem: str, role: str, program: int, sam
 
 def _amplifier(rng: np.random.Generator, role: str, program: int, sampled: bool) -> Chain:
     """Drive and the low-pass of a speaker; a cleaner amplifier, or none (an acoustic guitar)."""
-    driven = 0.85 if role == "power" else 0.4 if role == "lead" else 0.3
+    driven = 0.85 if role == "power" else 0.5 if role == "lead" else 0.4
     electric = sampled or program in (26, 27, 28, 29, 30)
     if electric and rng.random() < driven:
         heavy = float(rng.uniform(8, 22) if program not in (29, 30) or sampled else rng.uniform(2, 10))

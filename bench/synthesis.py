@@ -1,0 +1,153 @@
+"""How good is what is generated? Two tables: new pieces, and imputation of all 14 subsets of four stems.
+
+    python bench/synthesis.py generate SONGS [--checkpoint forge] [--count 20] [--seconds 12] [--steps N]
+    python bench/synthesis.py impute SONGS [--checkpoint forge] [--count 20] [--seconds 12] [--steps N]
+
+SONGS: held-out songs, one folder a song with one file a stem; `--count` excerpts of `--seconds` are cut from them.
+Needs `stemforge checkpoints pull musicnn`. Every row is a Fréchet distance on musicnn (MSD) to the excerpts, all sets at the
+level of the excerpts; the rows of real sound beside the generated ones say what a good and a bad figure is.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stemforge import checkpoints, wheels
+from stemforge.audio.io import read
+from stemforge.audio.resample import to_channels, to_rate
+from stemforge.devices import keep_memory
+from stemforge.inference.settings import default
+from stemforge.tasks.coherence import beat_f_measure, features
+from stemforge.tasks.evaluate import find_stem, list_songs
+from stemforge.tasks.fad import embed, fad
+from stemforge.tasks.generate import generate
+from stemforge.tasks.impute import impute
+from stemforge.types import Audio, Stems
+
+FOUR = ("bass", "drums", "guitar", "piano")
+
+
+def excerpts(songs: Path, names: tuple[str, ...], rate: int, seconds: float, count: int, needed: int) -> list[Tensor]:
+    """Excerpts (stem, channel, time) spread over the songs, in which at least `needed` stems sound."""
+    found: list[Tensor] = []
+    length = round(seconds * rate)
+    for song in list_songs(songs):
+        paths = [find_stem(song, name) for name in names]
+        sounds = [to_rate(read(path), rate).samples if path else torch.zeros(1, 1) for path in paths]
+        time = max(sound.shape[-1] for sound in sounds)
+        stems = torch.stack([torch.nn.functional.pad(to_channels(s, 2), (0, time - s.shape[-1])) for s in sounds])
+        cuts = [stems[..., start : start + length] for start in range(length, time - length, 2 * length)]
+        found += [cut for cut in cuts if int((cut.square().mean(dim=(1, 2)) > 10**-4.5).sum()) >= needed]
+    at = np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(int)
+    return [found[i] for i in dict.fromkeys(at.tolist())]
+
+
+def levelled(sounds: Iterable[Tensor], rate: int, level: float) -> list[Audio]:
+    """Sounds (channel, time) with the RMS `level`."""
+    return [Audio(x * (level / x.square().mean().sqrt().clamp(min=1e-6)), rate) for x in sounds]
+
+
+class Judge:
+    """Distances to the real mixtures, all at one level."""
+
+    def __init__(self, real: list[Tensor], rate: int) -> None:
+        self.network, self.rate = wheels.musicnn("MSD"), rate
+        self.level = float(torch.stack([x.square().mean() for x in real]).mean().sqrt())
+        self.real = embed(levelled(real, rate, self.level), self.network)
+
+    def distance(self, sounds: Iterable[Tensor]) -> float:
+        """FAD-musicnn of mixtures (channel, time)."""
+        made = embed(levelled(sounds, self.rate, self.level), self.network)
+        return fad(self.real, made, minimum=2, resamples=0).value
+
+
+def run_generate(args: argparse.Namespace) -> None:
+    """Generated pieces beside noise, single stems and stems of different songs."""
+    checkpoint = checkpoints.find(args.checkpoint)
+    network = checkpoints.network_of(checkpoint)
+    real = excerpts(args.songs, network.names, network.rate, args.seconds, args.count, 3)
+    judge = Judge([x.sum(0) for x in real], network.rate)
+    sampling = default("generate", network.conditional).changed(steps=args.steps, sigma_max=args.sigma_max)
+    made = [generate(network, args.seconds, sampling, seed=seed).samples for seed in range(args.count)]
+    shuffled = [
+        torch.stack([real[(i + 3 * k) % len(real)][k] for k in range(len(x))]).sum(0) for i, x in enumerate(real)
+    ]
+    rows = {
+        "generated": [x.sum(0) for x in made],
+        "noise": [torch.randn(x[0].shape) for x in real],
+        **{f"{name} alone": [x[i] for x in real] for i, name in enumerate(network.names)},
+        "stems of different songs": shuffled,
+    }
+    print(f"{len(real)} excerpts, {args.count} pieces of {args.seconds:g} s, {sampling.evaluations} calls a window")
+    for name, sounds in rows.items():
+        print(f"{name:26} {judge.distance(s for s in sounds if s.abs().max() > 1e-3):7.1f}", flush=True)
+    for i, name in enumerate(network.names):
+        ours, theirs = (10 * np.log10([float(x[i].square().mean()) + 1e-9 for x in xs]) for xs in (made, real))
+        print(f"level of {name:8} generated {np.median(ours):6.1f} dB, real {np.median(theirs):6.1f} dB")
+    flat = torch.stack([x.sum((0, 1)) for x in made])
+    alike = (torch.corrcoef(flat) - torch.eye(len(flat))).abs().max()
+    print(f"largest correlation of two pieces {float(alike):.2f}")
+
+
+def run_impute(args: argparse.Namespace) -> None:
+    """Sub-FAD and beat coherence of each subset of four stems."""
+    network = checkpoints.network_of(checkpoints.find(args.checkpoint))
+    real = [x[:4] for x in excerpts(args.songs, FOUR, network.rate, args.seconds, args.count, 4)]
+    judge = Judge([x.sum(0) for x in real], network.rate)
+    sampling = default("impute", network.conditional).changed(steps=args.steps, sigma_max=args.sigma_max)
+    print(f"{len(real)} excerpts of {args.seconds:g} s, {sampling.evaluations} calls")
+    print(f"{'given':22} imputed  given  +noise  others' | beats: imputed  others'  real")
+    for size in (1, 2, 3):
+        for given in combinations(range(4), size):
+            rest = [k for k in range(4) if k not in given]
+            names = tuple(FOUR[k] for k in given)
+            fill = tuple(FOUR[k] for k in rest)
+            made = [
+                impute(network, Stems(names, x[list(given)], network.rate), sampling, fill=fill, seed=i).samples
+                for i, x in enumerate(real)
+            ]
+            kept = [x[list(given)].sum(0) for x in real]
+            others = [real[(i + 5) % len(real)][rest].sum(0) for i in range(len(real))]
+            true = [x[rest].sum(0) for x in real]
+            noise = [torch.randn(t.shape) * t.square().mean().sqrt() for t in true]
+            new = [x.sum(0) for x in made]
+            sums = [[a + b for a, b in zip(kept, rows, strict=True)] for rows in (new, noise, others)]
+            distances = [judge.distance(rows) for rows in (sums[0], kept, *sums[1:])]
+            beats = [beat(kept, rows, network.rate) for rows in (new, others, true)]
+            print(f"{'+'.join(names):22} " + "  ".join(f"{d:6.1f}" for d in distances) + " |        "
+                  + "    ".join(f"{b:.2f}" for b in beats), flush=True)  # fmt: skip
+
+
+def beat(given: list[Tensor], made: list[Tensor], rate: int) -> float:
+    """Mean F-measure of beats."""
+    values = [
+        beat_f_measure(features(None, Audio(a, rate)).beats, features(None, Audio(b, rate)).beats)
+        for a, b in zip(given, made, strict=True)
+    ]
+    return float(np.mean([v for v in values if v is not None]))
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", choices=["generate", "impute"])
+    parser.add_argument("songs", type=Path)
+    parser.add_argument("--checkpoint")
+    parser.add_argument("--count", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=12.0)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--sigma-max", type=float)
+    args = parser.parse_args()
+    keep_memory()
+    {"generate": run_generate, "impute": run_impute}[args.table](args)
+
+
+if __name__ == "__main__":
+    main()
