@@ -8,7 +8,8 @@ import torch
 from lightning_fabric import Fabric
 
 from stemforge.errors import InputError
-from stemforge.train.data import TASKS, Crops, StemFile, driven, find_songs
+from stemforge.train.data import TASKS, Crops, driven, find_songs
+from stemforge.train.files import StemFile
 from stemforge.train.loss import moments, products
 from stemforge.train.trainer import TrainConfig, averaged, fit, resume, save, schedule, start
 from stemforge.train.validate import validate

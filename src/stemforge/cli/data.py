@@ -1,4 +1,4 @@
-"""`stemforge data`: make material to train on."""
+"""`stemforge data`: make material to train on, and look at what there is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from stemforge.cli.console import Report
 
-app = typer.Typer(no_args_is_help=True, help="Training data: render songs of our own, one audio file a stem.")
+app = typer.Typer(no_args_is_help=True, help="Training data: render songs of our own, check songs of yours.")
 
 AssetsOption = Annotated[Path, typer.Option(help="Folder with fonts, packs and MIDI songs; docs/data.md fills it.")]
 HoursOption = Annotated[float, typer.Option(help="How much to render, in hours of music.")]
@@ -23,6 +23,15 @@ FormatOption = Annotated[str, typer.Option(help="flac, wav, or npy: int16 (time,
 LongestOption = Annotated[float, typer.Option(help="Longest song in seconds.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")]
 QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")]
+FolderArgument = Annotated[
+    Path, typer.Argument(metavar="FOLDER", help="Songs, as `stemforge train --data` takes them.")
+]
+StemsOption = Annotated[
+    str | None, typer.Option("--stems", help="Stems to look for, as bass,drums,vocals. Default: of the checkpoint.")
+]
+RateOption = Annotated[int, typer.Option("--rate", min=1, help="Hz of .npy files, which do not say it.")]
+ThreadsOption = Annotated[int, typer.Option("-j", "--jobs", min=1, help="Files that are read at a time.")]
+CheckJsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line: each song, then the summary.")]
 
 
 @app.command()
@@ -54,6 +63,26 @@ def render(
         return
     for line in _lines(found, out):
         console.result(line)
+
+
+@app.command()
+def check(
+    folder: FolderArgument,
+    stems: StemsOption = None,
+    rate: RateOption = 44100,
+    jobs: ThreadsOption = 1,
+    json: CheckJsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Read every file of a data set and say what is there, before training starts.
+
+    Layouts: a folder a song with one file a stem (MUSDB18-HQ and most others), with one folder a stem (MoisesDB), or
+    Slakh2100 with its metadata.yaml. Told are hours of each stem, songs that lack it, silence, lengths and rates that
+    differ, and files that are damaged or not finite: then the exit code is 3, or 4 when nothing can be used.
+    """
+    from stemforge.cli import data_check
+
+    raise typer.Exit(data_check.run(folder, stems, rate, jobs, json=json, quiet=quiet))
 
 
 def _follow(report: Report) -> Callable[[dict[str, Any], float], None]:

@@ -7,93 +7,78 @@ remixed from several songs.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
-import soundfile
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from stemforge.errors import InputError
+from stemforge.train import layouts
+from stemforge.train.files import Float, Quarantine, Stem, StemFile, stem_of
+from stemforge.train.layouts import Wanted
 
-Task = Literal["separate", "denoise", "generate", "impute", "inpaint"]
+Task = Literal["separate", "denoise", "generate", "impute", "inpaint", "diffuse"]
 TASKS: tuple[Task, ...] = ("separate", "denoise", "generate", "impute", "inpaint")
-Float = NDArray[np.float32]
 LEFT_OUT = 0.35
 """Chance that a separation item loses one or two stems; `other` twice as often as each of the rest."""
-
-
-@dataclass(frozen=True)
-class StemFile:
-    """One stem of one song: random access to (time, channel) samples without reading the whole file."""
-
-    path: Path
-    frames: int
-    offset: int = 0
-
-    @classmethod
-    def open(cls, path: Path) -> StemFile:
-        """InputError when the file is not sound at all."""
-        try:
-            if path.suffix != ".npy":
-                return cls(path, soundfile.info(str(path)).frames)
-            array = np.load(path, mmap_mode="r")
-            if array.dtype != np.int16 or array.ndim != 2 or array.shape[1] != 2 or not array.flags.c_contiguous:
-                raise ValueError(f"holds {array.dtype} {array.shape}, not int16 (time, 2)")
-            return cls(path, len(array), int(array.offset))
-        except (OSError, ValueError, soundfile.LibsndfileError) as error:
-            raise InputError(f"stem '{path}': cannot be read ({error}). Remove it or render it again.") from error
-
-    def read(self, start: int, out: Float) -> None:
-        """Fill out (2, count) from sample `start` on; what lies behind the end is left as it is."""
-        count = max(0, min(out.shape[-1], self.frames - start))
-        if self.path.suffix == ".npy":
-            with self.path.open("rb", buffering=0) as file:
-                if hasattr(os, "posix_fadvise"):  # or the system reads megabytes ahead of every crop
-                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
-                file.seek(self.offset + 4 * start)
-                cut = np.fromfile(file, np.int16, 2 * count).reshape(-1, 2).T
-            np.multiply(cut, np.float32(1 / 32768), out=out[:, :count])
-            return
-        with soundfile.SoundFile(str(self.path)) as file:
-            file.seek(min(start, self.frames))
-            found = file.read(count, dtype="float32", always_2d=True).T
-        out[:, : found.shape[1]] = found[:2]
 
 
 @dataclass(frozen=True)
 class Song:
     """The stems that a song has, by name, and its length in samples."""
 
-    stems: dict[str, StemFile]
+    stems: dict[str, Stem]
     frames: int
 
 
-def find_songs(folder: Path, names: tuple[str, ...]) -> list[Song]:
-    """Every folder under `folder` that holds one file a stem (bass.npy, drums.flac, ...), sorted by path.
+def find_songs(folder: Path, wanted: Wanted | tuple[str, ...], rate: int = 0) -> list[Song]:
+    """Every song under `folder`, sorted by path, as a network of `rate` Hz hears it; see `layouts` for what is one.
 
-    InputError when there is none.
+    Files that cannot be opened go to the quarantine that all stems share, and count as silence.
+
+    Raises:
+        InputError: there is no song, or too much of it is unreadable.
     """
+    wanted = wanted if isinstance(wanted, Wanted) else Wanted(wanted)
+    found = [wanted.of(song) for song in layouts.find(folder, wanted)]
+    quarantine = Quarantine(sum(len(files) for stems in found for files in stems.values()))
     songs = []
-    for place in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        found = {p.stem.lower(): p for p in sorted(place.iterdir()) if p.suffix in {".npy", ".wav", ".flac", ".ogg"}}
-        stems = {name: StemFile.open(found[name]) for name in names if name in found}
-        if stems:
-            songs.append(Song(stems, max(s.frames for s in stems.values())))
+    for stems in found:
+        opened = {name: _opened(files, rate, quarantine) for name, files in stems.items()}
+        sounding = {name: stem for name, stem in opened.items() if stem is not None}
+        if sounding:
+            songs.append(Song(sounding, max(stem.frames for stem in sounding.values())))
     if not songs:
-        raise InputError(
-            f"songs '{folder}': no folder with {', '.join(names)} in it. Run `stemforge data render` first."
-        )
+        path, reason = next(iter(quarantine.reasons.items()))
+        raise InputError(f"songs '{folder}': no file can be read, first '{path}': {reason}")
+    quarantine.check()
     return songs
+
+
+def _opened(files: tuple[Path, ...], rate: int, quarantine: Quarantine) -> Stem | None:
+    parts = []
+    for path in files:
+        try:
+            parts.append(StemFile.open(path))
+        except InputError as error:
+            quarantine.add(path, str(error))
+    return stem_of(tuple(parts), rate).watched(quarantine) if parts else None
+
+
+def quarantine_of(songs: list[Song]) -> Quarantine:
+    """What could not be read of these songs so far."""
+    found = next(stem.quarantine for song in songs for stem in song.stems.values())
+    return found if found is not None else Quarantine()
 
 
 @dataclass(frozen=True)
 class Batch:
-    """stems: (batch, stem, 2, time), the parts of a mixture; sigma: (batch, stem, 1 or time); hidden: (batch, stem)."""
+    """stems: (batch, stem, channel, time), whose sum is the mixture; sigma: (batch, stem, 1 or time); hidden:
+    (batch, stem); seed: of the noise.
+    """
 
     task: Task
     stems: Tensor
@@ -105,6 +90,16 @@ class Batch:
     def mixture(self) -> Tensor | None:
         """Sum of the stems where the task is given one."""
         return self.stems.sum(dim=1) if self.task in ("separate", "denoise") else None
+
+
+class Batches(Protocol):
+    """Where a run gets its batches from."""
+
+    songs: list[Song]
+
+    def batch(self, step: int) -> Batch:
+        """The batch of one training step: a function of the step, the seed and the files alone."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -119,13 +114,14 @@ class Crops:
     seed: int
     shares: tuple[float, ...]
     level_db: float
+    channels: int = 2
 
     def batch(self, step: int) -> Batch:
         """The batch of one training step."""
         rng = np.random.default_rng((self.seed, step))
         task = TASKS[rng.choice(len(TASKS), p=np.array(self.shares) / sum(self.shares))]
         count = self.batch_size if task == "separate" else max(1, self.batch_size // 2)
-        stems = np.zeros((count, len(self.names), 2, int(self.seconds * self.rate)), np.float32)
+        stems = np.zeros((count, len(self.names), self.channels, int(self.seconds * self.rate)), np.float32)
         for item in stems:
             if task == "separate":
                 self._separation_item(item, rng)
@@ -145,12 +141,12 @@ class Crops:
         return int(rng.integers(max(1, song.frames - int(self.seconds * self.rate))))
 
     def _song_item(self, item: Float, rng: np.random.Generator) -> None:
-        """Fill item (stem, 2, time) with a crop of one song, all its stems in place."""
+        """Fill item (stem, channel, time) with a crop of one song, all its stems in place."""
         song = self.songs[rng.integers(len(self.songs))]
-        start, order = self._start(song, rng), rng.permutation(2)
+        start, turn = self._start(song, rng), 1 - 2 * int(rng.permutation(2)[0])
         for k, name in enumerate(self.names):
             if name in song.stems:
-                song.stems[name].read(start, item[k][order[0] :: 1 - 2 * order[0]])
+                song.stems[name].read(start, item[k][::turn])
 
     def _separation_item(self, item: Float, rng: np.random.Generator) -> None:
         """A crop of one song, or of one song a stem, with new levels, colours and widths; some stems are left out."""
@@ -165,7 +161,7 @@ class Crops:
                 stem[:] = driven(stem, self.rate, rng)
             if rng.random() < 0.5:
                 stem[:] = equalised(stem, self.rate, rng)
-            if rng.random() < 0.2:
+            if rng.random() < 0.2 and len(stem) == 2:
                 stem[:] = widened(stem, rng.uniform(0, 1.5))
             stem *= np.float32(10 ** (rng.uniform(-reach, reach) / 20) * rng.choice((-1.0, 1.0)))
         if rng.random() < LEFT_OUT:
@@ -183,11 +179,11 @@ class Crops:
                     if np.abs(item[k, :, ::16]).max() > 0.01:
                         break
 
-    def _read_varied(self, stem: StemFile, start: int, out: Float, rng: np.random.Generator) -> None:
+    def _read_varied(self, stem: Stem, start: int, out: Float, rng: np.random.Generator) -> None:
         """A piece of a stem, now and then as a tape at another speed plays it: other pitch, timbre, tempo."""
         out[:] = 0
         if rng.random() < 0.4:
-            piece = np.zeros((2, int(out.shape[-1] * rng.uniform(0.8, 1.25))), np.float32)
+            piece = np.zeros((len(out), int(out.shape[-1] * rng.uniform(0.8, 1.25))), np.float32)
             stem.read(start, piece)
             at = np.linspace(0, piece.shape[-1] - 1, out.shape[-1])
             for channel, played in zip(piece, out, strict=True):

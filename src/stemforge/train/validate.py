@@ -9,7 +9,8 @@ import torch
 
 from stemforge.audio.metrics import active_gains
 from stemforge.models.forge import Forge
-from stemforge.train.data import Float, Song
+from stemforge.train.data import Song
+from stemforge.train.files import Float
 
 
 def excerpts(songs: list[Song], names: tuple[str, ...], rate: int, count: int) -> list[Float]:
