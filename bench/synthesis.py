@@ -4,8 +4,8 @@
     python bench/synthesis.py impute SONGS [--checkpoint forge] [--count 20] [--seconds 12] [--steps N]
 
 SONGS: held-out songs, one folder a song with one file a stem; `--count` excerpts of `--seconds` are cut from them.
-Needs `stemforge checkpoints pull musicnn`. Every row is a Fréchet distance on musicnn (MSD) to the excerpts, all sets at
-the level of the excerpts; the rows of real sound beside the generated ones say what a good and a bad figure is.
+Needs `stemforge checkpoints pull musicnn`. Every row is a Fréchet distance on musicnn (MSD) to the excerpts, all sets
+at the level of the excerpts; the rows of real sound beside the generated ones say what a good and a bad figure is.
 """
 
 from __future__ import annotations
