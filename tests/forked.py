@@ -37,7 +37,7 @@ class Commands:
 
 def serve() -> None:
     """Fork for every request; the child is the command."""
-    import stemforge.cli.separate_run
+    import stemforge.cli.separate_song
     import stemforge.models.forge  # noqa: F401
     from shares import Shares
     from stemforge.cli.main import run

@@ -15,6 +15,7 @@ from shares import Shares, make_checkpoint
 from stemforge import checkpoints
 from stemforge.cli.console import clock, one_line
 from stemforge.cli.inputs import gather, track_name
+from stemforge.cli.layout import Layout, check
 from stemforge.cli.main import main
 from stemforge.errors import UsageError
 from stemforge.models.registry import ARCHITECTURES
@@ -312,8 +313,10 @@ def test_checkpoints_commands(place: Path, tmp_path: Path, capsys: pytest.Captur
 
 def test_collisions_are_found_before_work(place: Path) -> None:
     """Two songs for one folder are both named; the same song twice is once."""
-    with pytest.raises(UsageError, match=r"'a/x\.wav' and 'b/x\.flac'"):
-        gather([Path("a/x.wav"), Path("b/x.flac")], Path("out"), frozenset())
+    layout = Layout(Path("out"), "bands", 0)
+    found = gather([Path("a/x.wav"), Path("b/x.flac")], Path("out"), frozenset())
+    with pytest.raises(UsageError, match=r"'a/x\.wav' and 'b/x\.flac': both would be written to 'out/bands/x'"):
+        check(layout, found.items, None, "wav")
     assert len(gather([Path("a/x.wav"), Path("a/x.wav")], Path("out"), frozenset()).items) == 1
 
 

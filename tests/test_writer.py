@@ -182,14 +182,41 @@ def test_folder_that_is_a_file(tmp_path: Path) -> None:
 
 
 def test_sweep(tmp_path: Path) -> None:
-    """What a dead process left is removed, what a living one writes is respected."""
+    """Hidden files of writers go, all others stay; with a prefix, only those of that song."""
     assert sweep(tmp_path / "none") == []
-    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    left = tmp_path / f".bass.{int(dead.stdout)}.part"
-    left.write_text("")
-    (tmp_path / "bass.wav").write_text("")
-    assert sweep(tmp_path) == [left.name]
-    assert [path.name for path in tmp_path.iterdir()] == ["bass.wav"]
-    (tmp_path / f".bass.{os.getppid()}.part").write_text("")
-    with pytest.raises(OutputError, match=f"process {os.getppid()} is writing"):
-        sweep(tmp_path)
+    for name in (".bass.12.part", ".0a1b.bass.2.13.part", "bass.wav", ".mine", "x.7.part"):
+        (tmp_path / name).write_text("")
+    assert sweep(tmp_path, "0a1b.") == [".0a1b.bass.2.13.part"]
+    assert sweep(tmp_path) == [".bass.12.part"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".mine", "bass.wav", "x.7.part"]
+
+
+def test_other_names(tmp_path: Path) -> None:
+    """Stems can be given paths of their own; folders made for them go when writing fails."""
+    names = ("bass", "other")
+    files = {name: tmp_path / "new" / name / "song.wav" for name in names}
+    with StemWriter(tmp_path / "new", names, RATE, 2, Encoding(), files=files, prefix="ab.", jobs=2) as writer:
+        writer.write(stems().samples)
+        assert sorted(path.name.split(".")[1] for path in (tmp_path / "new").iterdir()) == ["ab", "ab"]
+        writer.finish()
+    assert torch.equal(samples(files["bass"]).float(), stems().samples[0])
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")) == [
+        "new/bass/song.wav",
+        "new/other/song.wav",
+    ]
+
+
+@pytest.mark.parametrize("name", ["../bass", "a/b", "a\\b", "", "..", ".bass", "C:x", "a\nb"])
+def test_stem_names_stay_in_the_folder(tmp_path: Path, name: str) -> None:
+    """A stem of a strange checkpoint cannot lead out of the folder."""
+    with pytest.raises(OutputError, match="cannot be the name of a file"):
+        StemWriter(tmp_path / "out", (name,), RATE, 2, Encoding())
+
+
+def test_opus(tmp_path: Path) -> None:
+    """Opus is written at its own rates with all frames, and refused at others."""
+    sound = Stems(("bass",), stems(frames=48000).samples[:1], 48000)
+    written = write(sound, tmp_path, encoding("opus"))
+    assert sf.info(written.files["bass"]).subtype == "OPUS" and written.files["bass"].suffix == ".opus"
+    with pytest.raises(UsageError, match="opus at 44100 Hz"):
+        write(stems(), tmp_path, encoding("opus"))

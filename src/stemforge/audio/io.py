@@ -1,7 +1,7 @@
 """Sound files in: what they hold, block by block, with every fault named.
 
 libsndfile decodes wav, flac, mp3, ogg, aiff and more. It is silent about some faults (a wav cut short opens without an
-error, a frame count may be wrong), so those are looked for here.
+error, a frame count may be wrong), so those are looked for here. What it cannot read goes through ffmpeg.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ import soundfile
 import torch
 from torch import Tensor
 
+from stemforge.audio import ffmpeg
 from stemforge.errors import InputError
 from stemforge.types import Audio
 
@@ -26,7 +27,6 @@ EXTENSIONS = frozenset(
 )
 """File name endings that a walk through a folder takes for sound, lower case, without the dot."""
 
-_FOREIGN = frozenset(("m4a", "aac", "wma", "mp4", "m4b", "mov", "mkv", "webm", "ape", "wv"))
 _BLOCK = 1 << 17
 _LOUD = 10.0
 _UNKNOWN_SIZE = 0xFFFFFF00  # writers that stream leave the size of a wav at 0 or near 2^32
@@ -36,7 +36,12 @@ log = logging.getLogger("stemforge")
 
 @dataclass(frozen=True)
 class Source:
-    """A sound file that can be read: rate in Hz, 1 or 2 channels, `frames` as its header says, seconds cut off."""
+    """A sound file that can be read, or a part of it.
+
+    rate in Hz, 1 or 2 channels, `frames` as its header says, `missing` seconds cut off; `exact` when the header knows
+    the frames. Its bytes are in `contents`, if not at `path`; `foreign` when ffmpeg decodes them. It begins with frame
+    `first` of the file.
+    """
 
     path: Path
     rate: int
@@ -44,37 +49,53 @@ class Source:
     frames: int
     missing: float = 0.0
     exact: bool = True
+    contents: Path | None = None
+    foreign: bool = False
+    first: int = 0
+    part: bool = False
 
     @property
     def seconds(self) -> float:
         """Duration in seconds."""
         return self.frames / self.rate
 
+    @property
+    def file(self) -> Path:
+        """Where its bytes are."""
+        return self.contents or self.path
 
-def probe(path: Path, *, strict: bool = False) -> Source:
+    def between(self, start: float, end: float | None) -> Source:
+        """From `start` to `end` in seconds; None is its own end. Raises InputError when nothing is there."""
+        first = round(start * self.rate)
+        last = self.frames if end is None else min(self.frames, round(end * self.rate))
+        if last <= first:
+            raise InputError(f"'{self.path}': lasts {self.seconds:.1f} s, nothing is there from {start:g} s on.")
+        return replace(self, first=first, frames=last - first, part=last < self.frames)
+
+
+def probe(path: Path, *, strict: bool = False, contents: Path | None = None) -> Source:
     """What a sound file holds, judged by its header.
 
     Args:
         path: the file.
         strict: a wav that was cut short is an error; otherwise it is a warning and the rest is used.
+        contents: a file with the bytes, when `path` is but a name for them.
 
     Raises:
         InputError: it is missing, empty, not sound, without samples, or has more than two channels.
     """
-    _check_file(path)
-    with _opened(path) as file:
-        if file.channels > 2:
-            raise InputError(f"'{path}': has {file.channels} channels, one or two can be separated. Mix it down first.")
-        if file.frames == 0:
-            raise InputError(f"'{path}': contains no audio. Check how it was exported.")
-        exact = file.format in ("WAV", "WAVEX", "FLAC", "AIFF", "RF64", "W64", "CAF")
-        width = file.channels * {"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}.get(file.subtype, 1)
-        missing = _bytes_missing(path) / (width * file.samplerate)
-        source = Source(path, file.samplerate, file.channels, file.frames, missing, exact)
-    if missing and strict:
-        raise InputError(f"'{path}': is cut short, {missing:.1f} s are missing. Leave out --strict to use the rest.")
-    if missing:
-        log.warning("'%s': is cut short, %.1f s are missing; what is there is used.", path, missing)
+    _check_file(path, contents or path)
+    source = _headed(path, contents)
+    if source.channels > 2:
+        raise InputError(f"'{path}': has {source.channels} channels, one or two can be separated. Mix it down first.")
+    if source.frames == 0:
+        raise InputError(f"'{path}': contains no audio. Check how it was exported.")
+    if source.missing and strict:
+        raise InputError(
+            f"'{path}': is cut short, {source.missing:.1f} s are missing. Leave out --strict to use the rest."
+        )
+    if source.missing:
+        log.warning("'%s': is cut short, %.1f s are missing; what is there is used.", path, source.missing)
     return source
 
 
@@ -89,15 +110,13 @@ def blocks(source: Source, *, sanitize: bool = False) -> Iterator[Tensor]:
         InputError: the file is damaged at some place, or holds samples that are not finite.
     """
     done, peak = 0, 0.0
-    with _opened(source.path) as file:
-        buffer = np.empty((_BLOCK, source.channels), np.float32)
-        while len(frames := _read(file, buffer, source, done)):
-            block = torch.from_numpy(frames.T.copy())
-            if not block.isfinite().all():
-                block = _finite(block, source, done, sanitize=sanitize)
-            peak = max(peak, float(block.abs().max()))
-            done += block.shape[-1]
-            yield block
+    for frames in _wanted(source, _foreign_frames(source) if source.foreign else _frames(source)):
+        block = torch.from_numpy(frames.T.copy())
+        if not block.isfinite().all():
+            block = _finite(block, source, done, sanitize=sanitize)
+        peak = max(peak, float(block.abs().max()))
+        done += block.shape[-1]
+        yield block
     _check_end(source, done)
     if peak > _LOUD:
         log.warning("'%s': peak is %.0f times full scale; levels are kept as they are.", source.path, peak)
@@ -109,13 +128,32 @@ def read(path: Path | str) -> Audio:
     return Audio(torch.cat(list(blocks(source)), dim=-1), source.rate)
 
 
-def _check_file(path: Path) -> None:
+def _headed(path: Path, contents: Path | None) -> Source:
+    """The source as its header describes it."""
+    try:
+        file = soundfile.SoundFile(native(contents or path))
+    except soundfile.SoundFileError:
+        if contents is not None or not ffmpeg.is_foreign(path):
+            raise InputError(
+                f"'{path}': not a recognised audio format, or damaged at its start. Convert it to wav or flac."
+            ) from None
+        stream = ffmpeg.probe(path)
+        frames = round(stream.seconds * stream.rate) or stream.rate
+        return Source(path, stream.rate, stream.channels, frames, exact=False, foreign=True)
+    with file:
+        exact = file.format in ("WAV", "WAVEX", "FLAC", "AIFF", "RF64", "W64", "CAF")
+        width = file.channels * {"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}.get(file.subtype, 1)
+        missing = _bytes_missing(contents or path) / (width * file.samplerate)
+        return Source(path, file.samplerate, file.channels, file.frames, missing, exact, contents)
+
+
+def _check_file(path: Path, contents: Path) -> None:
     """Raises InputError unless the path is a file with something in it that may be read."""
-    if path.is_dir():
+    if contents.is_dir():
         raise InputError(f"'{path}': is a folder. Name a sound file.")
     try:
-        size = path.stat().st_size
-        with path.open("rb"):
+        size = contents.stat().st_size
+        with contents.open("rb"):
             pass
     except FileNotFoundError:
         raise InputError(f"'{path}': no such file. {_hint(path)}.") from None
@@ -137,27 +175,47 @@ def native(path: Path) -> bytes | str:
     return os.fsencode(path) if os.name == "posix" else str(path)
 
 
-def _opened(path: Path) -> soundfile.SoundFile:
-    """The file open for reading."""
+def _frames(source: Source) -> Iterator[np.ndarray]:
+    """Blocks (time, channel) from frame `first` on where it can be found exactly, otherwise from the start."""
+    done = source.first if source.exact else 0
     try:
-        return soundfile.SoundFile(native(path))
+        with soundfile.SoundFile(native(source.file)) as file:
+            if done:
+                file.seek(done)
+            buffer = np.empty((_BLOCK, source.channels), np.float32)
+            while len(frames := file.read(out=buffer)):
+                done += len(frames)
+                yield frames
     except soundfile.SoundFileError:
-        if path.suffix[1:].lower() in _FOREIGN:
-            what = f"{path.suffix.lower()} files cannot be read"
-        else:
-            what = "not a recognised audio format, or damaged at its start"
-    raise InputError(f"'{path}': {what}. Convert it to wav or flac.") from None
+        raise _damaged(source, done) from None
 
 
-def _read(file: soundfile.SoundFile, buffer: np.ndarray, source: Source, done: int) -> np.ndarray:
-    """The next frames (time, channel); fewer than the buffer holds at the end."""
-    try:
-        return file.read(out=buffer)  # type: ignore[no-any-return]
-    except soundfile.SoundFileError:
-        at = done / source.rate
-        raise InputError(
-            f"'{source.path}': damaged after {at:.1f} s of {source.seconds:.1f} s. Copy or export it again."
-        ) from None
+def _foreign_frames(source: Source) -> Iterator[np.ndarray]:
+    """The same through ffmpeg, from the start of the file."""
+    for frames in ffmpeg.decoded(source.path, _BLOCK):
+        if frames.shape[1] != source.channels:
+            raise InputError(f"'{source.path}': its channels changed while it was read. Convert it to wav or flac.")
+        yield frames
+
+
+def _wanted(source: Source, found: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """What is wanted of the blocks of a file."""
+    at = source.first if source.exact else 0
+    last = source.first + source.frames if source.part else None
+    for frames in found:
+        part = frames[max(source.first - at, 0) : None if last is None else last - at]
+        at += len(frames)
+        if len(part):
+            yield part
+        if last is not None and at >= last:
+            return
+
+
+def _damaged(source: Source, at: int) -> InputError:
+    whole = (source.first + source.frames) / source.rate
+    return InputError(
+        f"'{source.path}': damaged after {at / source.rate:.1f} s of {whole:.1f} s. Copy or export it again."
+    )
 
 
 def _finite(block: Tensor, source: Source, done: int, *, sanitize: bool) -> Tensor:
@@ -166,7 +224,7 @@ def _finite(block: Tensor, source: Source, done: int, *, sanitize: bool) -> Tens
         return torch.nan_to_num(block, nan=0.0, posinf=0.0, neginf=0.0)
     first = int((~block.isfinite()).any(dim=0).int().argmax())
     raise InputError(
-        f"'{source.path}': non-finite samples at {(done + first) / source.rate:.1f} s. "
+        f"'{source.path}': non-finite samples at {(source.first + done + first) / source.rate:.1f} s. "
         "Repair the file, or give --sanitize to set them to zero."
     )
 
@@ -176,10 +234,7 @@ def _check_end(source: Source, done: int) -> None:
     if done == source.frames:
         return
     if source.exact or done == 0:
-        raise InputError(
-            f"'{source.path}': damaged after {done / source.rate:.1f} s of {source.seconds:.1f} s. "
-            "Copy or export it again."
-        )
+        raise _damaged(source, source.first + done)
     if abs(done - source.frames) > source.rate // 10:
         log.warning(
             "'%s': says %.1f s, holds %.1f s; what is there is used.", source.path, source.seconds, done / source.rate

@@ -7,10 +7,12 @@ complete, on the disk and verified.
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,15 +27,19 @@ from stemforge.audio.io import native
 from stemforge.errors import OutputError, SpaceError, UsageError
 from stemforge.types import Stems
 
-CONTAINERS = ("wav", "flac", "mp3", "ogg")
+CONTAINERS = ("wav", "flac", "mp3", "ogg", "opus")
 CLIP_MODES = ("rescale", "clamp", "none")
 BITRATES = (64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 """kbit/s of an mp3. Below 64 the encoder changes the sample rate, and with it the length."""
+
+OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 
 _DEPTHS = {"int16": 16, "int24": 24}
 _BLOCK = 1 << 16
 _WAV_LIMIT = (1 << 32) - (1 << 16)
 _LITTLE_SPACE = 1 << 21
+_PLAIN = re.compile(r"[^/\\:\x00-\x1f.][^/\\:\x00-\x1f]*")
+_PART = re.compile(r"\..+\.\d+\.part")
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ def encoding(container: str = "wav", depth: str | None = None, bitrate: int = 32
         raise UsageError(f"format '{container}': unknown. Give one of {', '.join(CONTAINERS)}.")
     if depth not in (None, "float32", *_DEPTHS):
         raise UsageError(f"depth '{depth}': unknown. Give int16, int24 or float32.")
-    if container in ("mp3", "ogg"):
+    if container in ("mp3", "ogg", "opus"):
         if depth:
             raise UsageError(f"--{depth} with {container}: it has no sample depth. Leave --{depth} out.")
         if container == "mp3" and bitrate not in BITRATES:
@@ -106,6 +112,9 @@ class StemWriter:
         clip_mode: what happens to samples beyond full scale: `rescale` turns all stems down by one gain, `clamp` cuts,
             `none` keeps them where the encoding can; None is `none` for float and `rescale` otherwise.
         frames: how many are expected; chooses RF64 for files beyond 4 GB.
+        files: path of each stem, when it is another one than above.
+        prefix: of hidden files, so that several songs can have one folder.
+        jobs: how many stems are encoded at the same time.
 
     Raises:
         UsageError: the encoding cannot hold this rate, or the clip mode is unknown.
@@ -123,11 +132,19 @@ class StemWriter:
         *,
         clip_mode: str | None = None,
         frames: int = 0,
+        files: Mapping[str, Path] | None = None,
+        prefix: str = "",
+        jobs: int = 1,
     ) -> None:
         if clip_mode is not None and clip_mode not in CLIP_MODES:
             raise UsageError(f"clip mode '{clip_mode}': unknown. Give one of {', '.join(CLIP_MODES)}.")
         if encoding.container == "mp3" and rate > 48000:
             raise UsageError(f"mp3 at {rate} Hz: mp3 ends at 48000 Hz. Write wav or flac.")
+        if encoding.container == "opus" and rate not in OPUS_RATES:
+            raise UsageError(f"opus at {rate} Hz: opus has {', '.join(map(str, OPUS_RATES))} Hz only. Write ogg.")
+        for name in names:
+            if not _PLAIN.fullmatch(name):
+                raise OutputError(f"stem '{name}': cannot be the name of a file. Use another checkpoint.")
         self.folder, self.names, self.rate, self.channels = folder, names, rate, channels
         self.encoding, self.clip_mode = encoding, clip_mode or ("none" if encoding.is_float else "rescale")
         self._direct = encoding.is_float and self.clip_mode == "none"
@@ -135,11 +152,12 @@ class StemWriter:
         self._files: dict[str, soundfile.SoundFile] = {}
         self._peak, self._frames, self._complete = 0.0, 0, False
         self._made: list[Path] = []
+        self._targets = files or {name: folder / f"{name}.{encoding.container}" for name in names}
+        self._prefix, self._jobs = prefix, jobs
 
     def __enter__(self) -> StemWriter:
         with output_errors(self.folder):
-            self._made = [parent for parent in (self.folder, *self.folder.parents) if not parent.exists()]
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self._make(self.folder)
             try:
                 for name in self.names:
                     kind = "WAV" if self._direct and not self._large else "RF64"
@@ -176,9 +194,11 @@ class StemWriter:
         with output_errors(self.folder):
             for file in self._files.values():
                 file.close()
-            ready = {name: self._ready(name, gain) for name in names}
-            files = {name: self.folder / f"{name}.{self.encoding.container}" for name in names}
+            with ThreadPoolExecutor(self._jobs) as pool:
+                ready = dict(zip(names, pool.map(lambda name: self._ready(name, gain), names), strict=True))
+            files = {name: self._targets[name] for name in names}
             for name, path in ready.items():
+                self._make(files[name].parent)
                 path.replace(files[name])
             self._complete = True
             self._remove_hidden()
@@ -201,9 +221,9 @@ class StemWriter:
     def _encoded(self, name: str, gain: float) -> Path:
         """A second hidden file with the samples of the first times `gain`, in the encoding asked for."""
         code, path = self.encoding, self._hidden(name + ".2")
-        subtype = {"mp3": "MPEG_LAYER_III", "ogg": "VORBIS"}.get(code.container)
+        subtype = {"mp3": "MPEG_LAYER_III", "ogg": "VORBIS", "opus": "OPUS"}.get(code.container)
         subtype = subtype or (f"PCM_{code.bits}" if code.bits else "FLOAT")
-        container = code.container.upper()
+        container = "OGG" if code.container == "opus" else code.container.upper()
         if container == "WAV" and self._frames * self.channels * (code.bits or 32) // 8 >= _WAV_LIMIT:
             container = "RF64"
         source = soundfile.SoundFile(native(self._hidden(name)))
@@ -227,7 +247,13 @@ class StemWriter:
         )
 
     def _hidden(self, name: str) -> Path:
-        return self.folder / f".{name}.{os.getpid()}.part"
+        return self.folder / f".{self._prefix}{name}.{os.getpid()}.part"
+
+    def _make(self, folder: Path) -> None:
+        """Make a folder, and keep in mind what was made, deepest first."""
+        made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        self._made = made + self._made
 
     def _remove_hidden(self) -> None:
         for name in self.names:
@@ -262,32 +288,15 @@ def write(stems: Stems, folder: Path | str, encoding: Encoding | None = None, cl
         return writer.finish()
 
 
-def sweep(folder: Path) -> list[str]:
+def sweep(folder: Path, prefix: str = "") -> list[str]:
     """Remove what a killed process left half-written in a folder; the names of these hidden files.
 
-    Raises:
-        OutputError: a process that still runs is writing there.
+    Only for the one that holds the lock of this folder, or of the song with this prefix.
     """
-    found = [
-        (path, int(match[1]))
-        for path in folder.glob(".*.part")
-        if (match := re.fullmatch(r"\..+\.(\d+)\.part", path.name))
-    ]
-    for path, process in found:
-        if process != os.getpid() and _runs(process):
-            raise OutputError(f"'{folder}': process {process} is writing there. Wait for it, or use another --out.")
+    found = [path for path in folder.glob(f".{glob.escape(prefix)}*.part") if _PART.fullmatch(path.name)]
+    for path in found:
         path.unlink(missing_ok=True)
-    return [path.name for path, _ in found]
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
+    return [path.name for path in found]
 
 
 def _quantised(block: np.ndarray, code: Encoding, *, clamp: bool) -> np.ndarray:

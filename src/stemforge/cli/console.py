@@ -32,9 +32,14 @@ def result(text: str) -> None:
         sys.stdout.buffer.flush()
 
 
+def json_line(event: str, **fields: object) -> str:
+    """One JSON object."""
+    return json.dumps({"schema": 1, "event": event, **fields}, allow_nan=False)
+
+
 def result_json(event: str, **fields: object) -> None:
     """One JSON object a line to stdout."""
-    print(json.dumps({"schema": 1, "event": event, **fields}, allow_nan=False), flush=True)
+    print(json_line(event, **fields), flush=True)
 
 
 def error(message: str) -> None:

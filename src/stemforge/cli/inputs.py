@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tempfile
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stemforge.errors import InputError, OutputError, StemforgeError, UsageError
+from stemforge.errors import InputError, OutputError, StemforgeError
 
 SIDECAR = "stemforge.json"
 
@@ -31,16 +32,23 @@ class Gathered:
     ignored: int = 0
 
 
-def gather(inputs: Iterable[Path], out: Path, extensions: frozenset[str], *, recursive: bool = True) -> Gathered:
-    """Songs that the arguments name. Folders keep their tree; hidden files, `out` and finished stems are passed over.
+def gather(
+    inputs: Iterable[Path],
+    out: Path,
+    extensions: frozenset[str],
+    *,
+    recursive: bool = True,
+    known: Iterable[Item] = (),
+) -> Gathered:
+    """Songs that the arguments name, each once, and those that are `known`.
 
-    Raises:
-        UsageError: two songs would get the same folder.
+    Folders keep their tree; hidden files in them, `out` and finished stems are passed over.
     """
     found = Gathered()
     for path in inputs:
         if not path.is_dir():
-            found.items.append(Item(path, Path(track_name(path.stem))))
+            name = "stdin" if str(path) == "-" else track_name(path.stem)
+            found.items.append(Item(path, Path(name)))
             continue
         songs = []
         for file in _walk(path, out.resolve(), recursive=recursive):
@@ -58,33 +66,39 @@ def gather(inputs: Iterable[Path], out: Path, extensions: frozenset[str], *, rec
                 )
             )
         found.items += songs
-    found.items = _distinct(found.items)
+    found.items = _distinct([*found.items, *known])
     return found
 
 
 def _walk(top: Path, out: Path, *, recursive: bool) -> Iterator[Path]:
     """Files below a folder in order of their names; every real folder is entered once, so links cannot loop."""
     seen: set[str] = set()
+    stems: set[Path] = set()
     for root, folders, names in os.walk(top, followlinks=True):
         real = os.path.realpath(root)
-        if real in seen or SIDECAR in names or Path(real) == out:
+        if real in seen or SIDECAR in names or (Path(real) == out and root != str(top)):
             folders.clear()
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith(".")) if recursive else []
-        yield from (Path(root, name) for name in sorted(names) if not name.startswith("."))
+        stems.update(path for name in names if name.endswith(f".{SIDECAR}") for path in _outputs(Path(root, name)))
+        files = (Path(root, name) for name in sorted(names) if not name.startswith("."))
+        yield from (file for file in files if file not in stems and not file.name.endswith(f".{SIDECAR}"))
+
+
+def _outputs(sidecar: Path) -> list[Path]:
+    """The stems that a sidecar lists."""
+    try:
+        return [sidecar.parent / name for name in json.loads(sidecar.read_bytes())["outputs"].values()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def _distinct(items: list[Item]) -> list[Item]:
-    """The items without repetitions; UsageError when two different files would get one folder."""
+    """The items without repetitions; the first of them counts."""
     first: dict[Path, Item] = {}
     for item in items:
-        other = first.setdefault(item.track, item)
-        if other.path.absolute() != item.path.absolute():
-            raise UsageError(
-                f"'{other.path}' and '{item.path}': both would be written to '{item.track}'. "
-                "Rename one, or separate them in two runs with different --out."
-            )
+        first.setdefault(item.path.absolute(), item)
     return list(first.values())
 
 

@@ -50,7 +50,7 @@ SigmaMin = Annotated[float | None, typer.Option(help="Last noise level before 0.
 SigmaMax = Annotated[float | None, typer.Option(help="First noise level.", rich_help_panel=_ADVANCED)]
 Rho = Annotated[float | None, typer.Option(help="Bend of the schedule; 1 is straight.", rich_help_panel=_ADVANCED)]
 
-Format = Annotated[str | None, typer.Option(help="wav, flac, mp3 or ogg.", rich_help_panel=_FORMAT)]
+Format = Annotated[str | None, typer.Option(help="wav, flac, mp3, ogg or opus.", rich_help_panel=_FORMAT)]
 Flac = Annotated[bool, typer.Option("--flac", help="Same as --format flac.", rich_help_panel=_FORMAT)]
 Mp3 = Annotated[bool, typer.Option("--mp3", help="Same as --format mp3.", rich_help_panel=_FORMAT)]
 Ogg = Annotated[bool, typer.Option("--ogg", help="Same as --format ogg.", rich_help_panel=_FORMAT)]

@@ -13,7 +13,18 @@ _OUT, _FORMAT, _ADVANCED, _RUN = "What is written", "Format", "Advanced sampling
 
 
 def separate(
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Sound files, or folders with some.")],
+    inputs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="INPUT...", help="Sound files, folders with some, @LIST for a file that names some, - for stdin."
+        ),
+    ] = None,
+    files_from: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Take the songs that FILE names too, one a line; - is stdin.")
+    ] = None,
+    null: Annotated[
+        bool, typer.Option("-0", "--null", help="Names in lists end with NUL, as find -print0 writes them.")
+    ] = False,
     checkpoint: Annotated[
         str | None,
         typer.Option(
@@ -26,8 +37,23 @@ def separate(
         ),
     ] = None,
     out: Annotated[
-        Path, typer.Option("-o", "--out", envvar="STEMFORGE_OUT", help="Folder for <checkpoint>/<track>/<stem>.wav.")
+        Path,
+        typer.Option(
+            "-o",
+            "--out",
+            envvar="STEMFORGE_OUT",
+            help="Folder for <checkpoint>/<track>/<stem>.wav; - is stdout, for one stem.",
+        ),
     ] = Path("separated"),
+    filename: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEMPLATE",
+            help="Names below <out>/<checkpoint>, of {track}, {stem}, {ext}, {reldir}, {seed} and {trackext}; "
+            "below <out> with {model} in it. Default: {reldir}/{track}/{stem}.{ext}.",
+            rich_help_panel=_OUT,
+        ),
+    ] = None,
     recursive: Annotated[
         bool, typer.Option("--recursive/--no-recursive", "-r", help="Look into the folders of a folder.")
     ] = True,
@@ -49,6 +75,9 @@ def separate(
         float | None, typer.Option(help="Seconds of a window. Default: as the checkpoint was trained.")
     ] = None,
     overlap: Annotated[float, typer.Option(help="Share of a window that it has in common with the next.")] = 0.25,
+    shifts: Annotated[
+        int, typer.Option(help="Mean of so many runs over shifted windows; takes as many times as long.")
+    ] = 0,
     steps: Annotated[
         int | None, typer.Option(help="Network calls a window; time grows with them. Default: 1, or of the method.")
     ] = None,
@@ -79,7 +108,7 @@ def separate(
             help="Of the gaussian gradient: 0.5 as in the released code, 1 as in the paper.", rich_help_panel=_ADVANCED
         ),
     ] = None,
-    format: Annotated[str | None, typer.Option(help="wav, flac, mp3 or ogg.", rich_help_panel=_FORMAT)] = None,
+    format: Annotated[str | None, typer.Option(help="wav, flac, mp3, ogg or opus.", rich_help_panel=_FORMAT)] = None,
     flac: Annotated[bool, typer.Option("--flac", help="Same as --format flac.", rich_help_panel=_FORMAT)] = False,
     mp3: Annotated[bool, typer.Option("--mp3", help="Same as --format mp3.", rich_help_panel=_FORMAT)] = False,
     ogg: Annotated[bool, typer.Option("--ogg", help="Same as --format ogg.", rich_help_panel=_FORMAT)] = False,
@@ -110,6 +139,28 @@ def separate(
     overwrite: Annotated[
         bool, typer.Option("-y", "--overwrite", help="Same as --on-exist overwrite.", rich_help_panel=_RUN)
     ] = False,
+    start: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Take songs from here on: seconds, or as 1:15.5.")
+    ] = None,
+    end: Annotated[str | None, typer.Option(metavar="TIME", help="Take songs up to here.")] = None,
+    max_duration: Annotated[
+        str | None, typer.Option(metavar="TIME", help="A longer song is an error; nothing is ever cut off.")
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N", help="Do part I of N of the songs; auto: as the Slurm array says.", rich_help_panel=_RUN
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Append one JSON object a song to FILE at once.", rich_help_panel=_RUN),
+    ] = None,
+    retry_failed: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Take the songs that failed in a report.", rich_help_panel=_RUN),
+    ] = None,
+    jobs: Annotated[int, typer.Option("-j", "--jobs", help="Stems encoded at once.", rich_help_panel=_RUN)] = 1,
     strict: Annotated[
         bool, typer.Option("--strict", help="A wav that was cut short is an error.", rich_help_panel=_RUN)
     ] = False,
@@ -136,6 +187,7 @@ def separate(
     so the same command goes on after an interruption.
     """
     options = dict(locals())
-    from stemforge.cli.separate_run import Request, run
+    from stemforge.cli.separate_request import Request
+    from stemforge.cli.separate_run import run
 
     raise typer.Exit(run(Request(**options)))

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stemforge import __version__
@@ -29,17 +29,61 @@ _NEGLIGIBLE_DB = -100.0
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a song goes: the folder of its sidecar and of hidden files, the sidecar's name, the path of each stem.
+
+    `file_of` gives the path for (stem, ending); None: `<folder>/<stem>.<ending>`. A sidecar of another name than
+    stemforge.json says that other songs have the same folder.
+    """
+
+    folder: Path
+    sidecar: str = SIDECAR
+    file_of: Callable[[str, str], Path] | None = None
+
+    @property
+    def prefix(self) -> str:
+        """Of hidden files: nothing, or letters that no other song of the folder has."""
+        if self.sidecar == SIDECAR:
+            return ""
+        return hashlib.sha256(os.fsencode(self.sidecar)).hexdigest()[:12] + "."
+
+    @property
+    def manifest(self) -> Path:
+        """The sidecar; a song is done when it is there and not `mark`."""
+        return self.folder / self.sidecar
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that works on the song."""
+        return self.folder / f".{self.prefix}stemforge.lock"
+
+    @property
+    def mark(self) -> Path:
+        """There while stems get their names; what the next sidecar is written to first."""
+        return self.folder / f".{self.prefix}{SIDECAR}.{os.getpid()}.part"
+
+    def unfinished(self) -> bool:
+        """True when a process was stopped, or is, between the first name and the sidecar."""
+        return any(self.folder.glob(f".{self.prefix}{SIDECAR}.*.part"))
+
+    def path(self, stem: str, ending: str) -> Path:
+        """The file of a stem."""
+        return self.file_of(stem, ending) if self.file_of else self.folder / f"{stem}.{ending}"
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What was written, and how far the stems were from the mixture before the leftover was given to one, in dB."""
 
     written: Written
     leftover_db: float
+    folder: Path
 
     def as_json(self) -> dict[str, Any]:
         """For sidecars and reports: minus infinity becomes null."""
         leftover = round(self.leftover_db, 2) if math.isfinite(self.leftover_db) else None
         return {
-            "outputs": {name: path.name for name, path in self.written.files.items()},
+            "outputs": {name: _relative(path, self.folder) for name, path in self.written.files.items()},
             "frames": self.written.frames,
             "gain": self.written.gain,
             "clipped": self.written.clipped,
@@ -50,68 +94,79 @@ class Outcome:
 
 def separate_file(
     source: Source,
-    folder: Path,
+    folder: Path | Place,
     separator: Separator,
     *,
     selection: Selection | None = None,
     encoding: Encoding | None = None,
     clip_mode: str | None = None,
     sanitize: bool = False,
+    jobs: int = 1,
     on_block: Callable[[float], None] = lambda seconds: None,
 ) -> Outcome:
     """Separate one file into `folder`; memory does not grow with its length, and a failure leaves nothing behind.
 
     Args:
         source: from `stemforge.audio.io.probe`.
-        folder: gets one file for each stem; not yet the sidecar.
+        folder: gets one file for each stem, not yet the sidecar; a `Place` puts them elsewhere.
         separator: from `stemforge.load`.
         selection: which stems are kept.
         encoding: of the files; float32 wav by default.
         clip_mode: see `StemWriter`.
         sanitize: samples that are not finite become zero.
+        jobs: how many stems are encoded at the same time.
         on_block: is told the seconds that each step finished.
 
     Raises:
         InputError, UsageError, OutputError, DeviceError, StemforgeError: as reading, selecting, writing and running do.
     """
-    selection, names = selection or Selection(), all_names(separator.names)
+    place = folder if isinstance(folder, Place) else Place(folder)
+    encoding, selection, names = encoding or Encoding(), selection or Selection(), all_names(separator.names)
     selection.check(names)
     kept, levels = selection.names(names), Levels()
     mixture_blocks = blocks(source, sanitize=sanitize)
     writer = StemWriter(
-        folder, kept, source.rate, source.channels, encoding or Encoding(), clip_mode=clip_mode, frames=source.frames
-    )
+        place.folder, kept, source.rate, source.channels, encoding, clip_mode=clip_mode, frames=source.frames,
+        files={name: place.path(name, encoding.container) for name in kept}, prefix=place.prefix, jobs=jobs,
+    )  # fmt: skip
     with writer:
         for mixture, stems in separate_blocks(mixture_blocks, source.rate, source.channels, separator, levels):
             writer.write(selection.apply(mixture, stems, names))
             on_block(mixture.shape[-1] / source.rate)
         asked = RESIDUAL in (selection.stems or ())
         needless = RESIDUAL in kept and not asked and levels.leftover_db <= _NEGLIGIBLE_DB
-        with _unfinished(folder):
-            return Outcome(writer.finish(drop=(RESIDUAL,) if needless else ()), levels.leftover_db)
+        with _unfinished(place):
+            written = writer.finish(drop=(RESIDUAL,) if needless else ())
+    return Outcome(written, levels.leftover_db, place.folder)
 
 
 @contextmanager
-def _unfinished(folder: Path) -> Iterator[None]:
-    """Mark a folder whose stems get their names while it has no sidecar yet: `sweep` finds the mark after a kill."""
-    with output_errors(folder):
-        _hidden(folder).touch()
+def _unfinished(place: Place) -> Iterator[None]:
+    """Mark a place whose stems get their names while it has no sidecar yet, so that the next run knows after a kill."""
+    with output_errors(place.folder):
+        place.mark.touch()
         try:
             yield
         except BaseException:
-            _hidden(folder).unlink(missing_ok=True)
+            place.mark.unlink(missing_ok=True)
             raise
 
 
-def _hidden(folder: Path) -> Path:
-    return folder / f".{SIDECAR}.{os.getpid()}.part"
+def _relative(path: Path, folder: Path) -> str:
+    """As a sidecar names a stem: from its own folder, with `/`."""
+    return path.relative_to(folder).as_posix()
 
 
-def recipe(path: Path, checkpoint: str, sha256: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """All that the samples of the stems depend on: the bytes of the input, the weights, the settings."""
+def recipe(
+    path: Path, checkpoint: str, sha256: str, settings: dict[str, Any], name: str | None = None
+) -> dict[str, Any]:
+    """All that the samples of the stems depend on: the bytes of the input, the weights, the settings.
+
+    `name` stands for the input where `path` is a copy of it.
+    """
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    name = os.fsencode(path.name).decode("utf-8", "backslashreplace")
+    name = os.fsencode(name or path.name).decode("utf-8", "backslashreplace")
     return {
         "input": {"name": name, "bytes": path.stat().st_size, "sha256": digest},
         "checkpoint": {"name": checkpoint, "sha256": sha256},
@@ -119,14 +174,15 @@ def recipe(path: Path, checkpoint: str, sha256: str, settings: dict[str, Any]) -
     }
 
 
-def difference(folder: Path, wanted: dict[str, Any]) -> str | None:
+def difference(folder: Path | Place, wanted: dict[str, Any]) -> str | None:
     """How the finished stems of a folder differ from those of a recipe, in words; None when they are the same.
 
     Raises:
-        OutputError: the folder has no sidecar that can be read.
+        OutputError: the sidecar cannot be read.
     """
+    place = folder if isinstance(folder, Place) else Place(folder)
     try:
-        sidecar = json.loads((folder / SIDECAR).read_text(encoding="utf-8"))
+        sidecar = json.loads(place.manifest.read_text(encoding="utf-8"))
         found, outputs = sidecar["recipe"], sidecar["outputs"].values()
         if sidecar["schema"] != SCHEMA:
             return "it was made by another version of stemforge"
@@ -138,28 +194,33 @@ def difference(folder: Path, wanted: dict[str, Any]) -> str | None:
             before, now = found["settings"].get(key), wanted["settings"].get(key)
             if before != now:
                 return f"{key.replace('_', '-')} was {json.dumps(before)} and is now {json.dumps(now)}"
+        missing = [name for name in outputs if not (place.folder / name).is_file()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise OutputError(f"'{folder / SIDECAR}': cannot be read. Give --overwrite to write the stems anew.") from None
-    missing = [name for name in outputs if not (folder / name).is_file()]
+        raise OutputError(f"'{place.manifest}': cannot be read. Give --overwrite to write the stems anew.") from None
     return f"{missing[0]} is not there any more" if missing else None
 
 
-def remove_stale(folder: Path, keep: set[str]) -> None:
-    """Remove the files that an older sidecar lists, but for those in `keep`: their stems are no longer what it says."""
+def remove_stale(folder: Path | Place, keep: set[str]) -> None:
+    """Remove the files that an older sidecar lists, but for those in `keep`: their stems are no longer what it says.
+
+    A name that leads out of the folder is left alone.
+    """
+    place = folder if isinstance(folder, Place) else Place(folder)
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-        outputs = json.loads((folder / SIDECAR).read_text(encoding="utf-8"))["outputs"].values()
+        outputs = json.loads(place.manifest.read_text(encoding="utf-8"))["outputs"].values()
         for name in outputs:
-            if name == Path(name).name and name not in keep:
-                (folder / name).unlink(missing_ok=True)
+            path = PurePosixPath(name)
+            if name not in keep and not path.is_absolute() and ".." not in path.parts and "\\" not in name:
+                (place.folder / name).unlink(missing_ok=True)
 
 
-def write_sidecar(folder: Path, contents: dict[str, Any]) -> None:
-    """Write `stemforge.json` in one piece; keys in the order given, schema and version first."""
-    hidden = _hidden(folder)
+def write_sidecar(folder: Path | Place, contents: dict[str, Any]) -> None:
+    """Write the sidecar in one piece; keys in the order given, schema and version first."""
+    place = folder if isinstance(folder, Place) else Place(folder)
     text = json.dumps({"schema": SCHEMA, "stemforge": __version__, **contents}, indent=2, allow_nan=False)
-    with output_errors(folder):
-        with hidden.open("w", encoding="utf-8") as file:
+    with output_errors(place.folder):
+        with place.mark.open("w", encoding="utf-8") as file:
             file.write(text + "\n")
             file.flush()
             os.fsync(file.fileno())
-        hidden.replace(folder / SIDECAR)
+        place.mark.replace(place.manifest)

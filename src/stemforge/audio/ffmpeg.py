@@ -1,0 +1,117 @@
+"""What libsndfile cannot decode, through the `ffmpeg` program when there is one: m4a, wma, mp4 and their like.
+
+ffmpeg gets a list of arguments, never a shell; it may open this one file and nothing else, no playlist and no network.
+It writes a float wav into a pipe, so memory and disk do not grow with the length.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import struct
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from stemforge.errors import InputError
+
+SOUND = frozenset(("m4a", "m4b", "aac", "wma", "ape", "wv"))
+VIDEO = frozenset(("mp4", "mov", "mkv", "webm", "avi"))
+ENDINGS = SOUND | VIDEO
+
+_FLOAT = 4
+_PATIENCE = 60.0
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The first stream of sound in a file: rate in Hz, channels, seconds as the file says (0: it does not)."""
+
+    rate: int
+    channels: int
+    seconds: float
+
+
+def is_foreign(path: Path) -> bool:
+    """True for a file that ffmpeg is asked about, by its ending."""
+    return path.suffix[1:].lower() in ENDINGS
+
+
+def probe(path: Path) -> Stream:
+    """What ffmpeg says of a file. Raises InputError: no ffmpeg, no sound in it, or not readable."""
+    command = _command(path, "info", last=("-frames:a", "1"))
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=_PATIENCE)
+    except subprocess.TimeoutExpired:
+        raise InputError(f"'{path}': ffmpeg does not come to an end with it. Convert it to wav or flac.") from None
+    if b"matches no streams" in done.stderr:
+        raise InputError(f"'{path}': has no audio stream. Name a file with sound.")
+    with tempfile.TemporaryFile() as file:
+        file.write(done.stdout)
+        file.seek(0)
+        rate, channels = _header(file, path, done.stderr)
+    said = re.search(rb"Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)", done.stderr)
+    seconds = sum(float(part) * unit for part, unit in zip(said.groups(), (3600, 60, 1), strict=True)) if said else 0.0
+    return Stream(rate, channels, seconds)
+
+
+def decoded(path: Path, count: int) -> Iterator[np.ndarray]:
+    """The samples as float32 blocks (time, channel) of `count` frames; raises InputError for a damaged file."""
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(
+            _command(path, "error", first=("-xerror",)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said
+        )
+        pipe = process.stdout
+        assert pipe is not None
+        try:
+            _, channels = _header(pipe, path, b"")
+            while len(block := pipe.read(count * channels * _FLOAT)) >= channels * _FLOAT:
+                whole = len(block) // (channels * _FLOAT) * channels
+                yield np.frombuffer(block, "<f4", whole).reshape(-1, channels)
+            pipe.close()
+            if process.wait():
+                said.seek(0)
+                raise _unreadable(path, said.read())
+        finally:
+            pipe.close()
+            process.kill()
+            process.wait()
+
+
+def _command(path: Path, level: str, *, first: tuple[str, ...] = (), last: tuple[str, ...] = ()) -> list[str]:
+    """The first stream of sound as a float wav on stdout. `file:` keeps names from being read as addresses."""
+    program = shutil.which("ffmpeg")
+    if program is None:
+        raise InputError(
+            f"'{path}': needs ffmpeg to read {path.suffix.lower()}. Install ffmpeg, or convert it to wav or flac."
+        )
+    before = ["-nostdin", "-hide_banner", "-v", level, "-protocol_whitelist", "file,pipe", *first]
+    after = ["-map", "0:a:0", "-c:a", "pcm_f32le", *last, "-f", "wav", "pipe:1"]
+    return [program, *before, "-i", f"file:{path}", *after]
+
+
+def _header(file: IO[bytes], path: Path, said: bytes) -> tuple[int, int]:
+    """Rate and channels of a wav, read up to its first sample."""
+    rate = channels = 0
+    if file.read(12)[8:] == b"WAVE":
+        while len(chunk := file.read(8)) == 8:
+            name, size = struct.unpack("<4sI", chunk)
+            if name == b"data":
+                break
+            contents = file.read(size + size % 2)
+            if name == b"fmt " and len(contents) >= 16:
+                _, channels, rate = struct.unpack_from("<HHI", contents)
+    if not rate or not channels:
+        raise _unreadable(path, said)
+    return rate, channels
+
+
+def _unreadable(path: Path, said: bytes) -> InputError:
+    lines = said.decode("utf-8", "replace").strip().splitlines()
+    why = re.sub(r"^file:.*?: ", "", lines[-1].strip()) if lines else "it gave no sound"
+    return InputError(f"'{path}': ffmpeg cannot read it: {why.rstrip('.')}. Convert it to wav or flac.")

@@ -1,0 +1,216 @@
+"""The options of `stemforge separate`, and what they mean together."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from stemforge import checkpoints
+from stemforge.audio import ffmpeg
+from stemforge.audio.io import EXTENSIONS
+from stemforge.audio.writer import CLIP_MODES, Encoding
+from stemforge.cli import console, lists
+from stemforge.cli.layout import DEFAULT
+from stemforge.cli.options import Output, choice
+from stemforge.devices import check_name
+from stemforge.errors import UsageError
+from stemforge.separators.diffusion import METHODS, Likelihood
+from stemforge.separators.network import Options
+from stemforge.tasks.separate import Selection
+
+ON_EXIST = ("skip", "overwrite", "error", "rename")
+DEMUCS = re.compile(r"(h|ht)?demucs.*|mdx(_\w+)?")
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of the command, under their names there."""
+
+    inputs: list[Path] | None
+    files_from: Path | None
+    null: bool
+    checkpoint: str | None
+    out: Path
+    filename: str | None
+    recursive: bool
+    ext: str | None
+    stems: str | None
+    two_stems: str | None
+    other_method: str
+    device: str
+    precision: str
+    segment: float | None
+    overlap: float
+    shifts: int
+    steps: int | None
+    seed: int
+    method: str
+    sampler: str | None
+    churn: float | None
+    resamples: int | None
+    sigma_min: float | None
+    sigma_max: float | None
+    rho: float | None
+    pinned: str | None
+    gamma: float | None
+    factor: float | None
+    format: str | None
+    flac: bool
+    mp3: bool
+    ogg: bool
+    mp3_bitrate: int
+    int16: bool
+    int24: bool
+    float32: bool
+    clip_mode: str | None
+    on_exist: str | None
+    overwrite: bool
+    start: str | None
+    end: str | None
+    max_duration: str | None
+    shard: str | None
+    report: Path | None
+    retry_failed: Path | None
+    jobs: int
+    strict: bool
+    sanitize: bool
+    fail_fast: bool
+    dry_run: bool
+    progress: str
+    json: bool
+    quiet: bool
+    verbose: int
+
+    @cached_property
+    def encoding(self) -> Encoding:
+        """What the format and depth options ask for together; UsageError when they exclude each other."""
+        return Output.of(vars(self)).encoding()
+
+    @cached_property
+    def selection(self) -> Selection:
+        """Which stems are asked for."""
+        stems = None if self.stems is None else tuple(name.strip() for name in self.stems.split(",") if name.strip())
+        if stems == ():
+            raise UsageError("--stems: names no stem. Give for example --stems bass,drums.")
+        return Selection(stems, self.two_stems, self.other_method)
+
+    @cached_property
+    def policy(self) -> str | None:
+        """What to do with a folder that has stems already; None is to skip the same and refuse others."""
+        if self.overwrite and self.on_exist not in (None, "overwrite"):
+            raise UsageError(f"--overwrite and --on-exist {self.on_exist}: exclude each other. Give one of them.")
+        return "overwrite" if self.overwrite else choice(self.on_exist, ON_EXIST, "--on-exist")
+
+    @property
+    def to_stdout(self) -> bool:
+        """True when the one stem goes to stdout."""
+        return self.out == lists.STDIN
+
+    @cached_property
+    def span(self) -> tuple[float, float | None]:
+        """From where to where each song is taken, in seconds; None is its end."""
+        start = 0.0 if self.start is None else seconds(self.start, "--start")
+        end = None if self.end is None else seconds(self.end, "--end")
+        if end is not None and end <= start:
+            raise UsageError(f"--end {self.end}: is not after --start {self.start or 0}. Give a later one.")
+        return start, end
+
+    @cached_property
+    def longest(self) -> float | None:
+        """Seconds beyond which a song is refused."""
+        return None if self.max_duration is None else seconds(self.max_duration, "--max-duration")
+
+    @cached_property
+    def part(self) -> tuple[int, int]:
+        """(I, N): which part of the songs is done here."""
+        return lists.shard(self.shard) if self.shard else (1, 1)
+
+    @property
+    def extensions(self) -> frozenset[str]:
+        """Endings that are taken in a folder."""
+        if self.ext is None:
+            return EXTENSIONS | ffmpeg.SOUND
+        return frozenset(ending.strip(" .").lower() for ending in self.ext.split(","))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The options that the samples and the names depend on. Newer ones are left out where they change nothing."""
+        names = (*Options.__annotations__, "two_stems", "other_method", "sanitize", "clip_mode")
+        sampling = {"method": self.method, **self.likelihood} if self.method != "auto" or self.likelihood else {}
+        newer = {
+            "shifts": self.shifts if self.shifts > 1 else None,
+            "start": self.span[0],
+            "end": self.span[1],
+            "filename": None if self.filename == DEFAULT else self.filename,
+        }
+        return {
+            **{name: getattr(self, name) for name in names},
+            "steps": self.steps or 1,
+            **sampling,
+            **{name: value for name, value in newer.items() if value},
+            "stems": sorted(self.selection.stems) if self.selection.stems else None,
+            "format": self.encoding.label,
+        }
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """What is changed of the settings of a sampling method."""
+        names = (name for name in Likelihood.__annotations__ if name != "steps" or self.method in METHODS)
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}  # type: ignore[return-value]
+
+    def check(self) -> None:
+        """Raises UsageError for what can be told impossible without any file."""
+        check_name(self.device)
+        choice(self.method, ("auto", "conditional", *METHODS), "--method")
+        if self.method == "conditional" and self.likelihood:
+            first = next(iter(self.likelihood)).replace("_", "-")
+            raise UsageError(f"--{first} with --method conditional: is of the sampling methods. Leave it out.")
+        if self.shifts < 0 or self.jobs < 1:
+            name, value = ("shifts", self.shifts) if self.shifts < 0 else ("jobs", self.jobs)
+            raise UsageError(f"--{name} {value}: too few. Leave it out.")
+        choice(self.clip_mode, CLIP_MODES, "--clip-mode")
+        choice(self.progress, console.PROGRESS, "--progress")
+        _ = self.encoding, self.selection, self.policy, self.span, self.longest, self.part
+        foreign = self.checkpoint and DEMUCS.fullmatch(self.checkpoint)
+        if foreign and self.checkpoint not in checkpoints.names() and not Path(str(self.checkpoint)).exists():
+            raise UsageError(
+                f"checkpoint '{self.checkpoint}': is of demucs, which stemforge cannot run. Leave out -n "
+                f"{self.checkpoint}, or see stemforge checkpoints list."
+            )
+        self._check_inputs()
+        if self.to_stdout:
+            self._check_stdout()
+
+    def _check_inputs(self) -> None:
+        """Raises UsageError for sources of names that exclude each other, or when there is none."""
+        if not self.inputs and self.files_from is None and self.retry_failed is None:
+            raise UsageError("no input: name songs or folders, or give --files-from. See stemforge separate --help.")
+        if self.files_from == lists.STDIN and lists.STDIN in (self.inputs or []):
+            raise UsageError("- and --files-from -: stdin is either a song or a list. Give one of them.")
+        if self.null and self.files_from is None and not any(str(path).startswith("@") for path in self.inputs or []):
+            raise UsageError("-0: is for --files-from, or for @list. Give one of these.")
+
+    def _check_stdout(self) -> None:
+        """Raises UsageError unless one stem of one song is all that goes to stdout."""
+        count = len(set(self.selection.stems or ())) if self.two_stems is None else 1 + (self.other_method != "none")
+        if count != 1:
+            raise UsageError("-o -: only one stem can go to stdout. Give --stems with one name.")
+        if self.json or self.dry_run:
+            raise UsageError(
+                f"-o - with --{'json' if self.json else 'dry-run'}: both write to stdout. Give one of them."
+            )
+        if self.filename is not None:
+            raise UsageError("-o - with --filename: nothing is there to be named. Give one of them.")
+
+
+def seconds(text: str, option: str) -> float:
+    """Seconds, as 75, 75.5, 1:15, 0:01:15.5 or 1m15. Raises UsageError."""
+    if not re.fullmatch(r"(\d+[:m])?(\d+:)?\d+(\.\d*)?s?", text):
+        raise UsageError(f"{option} {text}: not a time. Write seconds, or minutes and seconds as 1:15.5.")
+    total = 0.0
+    for part in re.split("[:m]", text.rstrip("s")):
+        total = total * 60 + float(part)
+    return total

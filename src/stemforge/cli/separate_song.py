@@ -1,0 +1,210 @@
+"""One song of `stemforge separate`: is it there already, does another process have it, and if not, separate it."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stemforge.audio.io import Source
+from stemforge.audio.writer import output_errors, sweep
+from stemforge.cli.inputs import Item
+from stemforge.errors import OutputError, SpaceError, StemforgeError
+from stemforge.separators.diffusion import LONGEST, DiffusionSeparator
+from stemforge.separators.shifted import ShiftedSeparator
+from stemforge.tasks import files
+from stemforge.tasks.files import Place
+from stemforge.tasks.locks import Lock, LockedError
+
+if TYPE_CHECKING:
+    from stemforge.cli.separate_run import Run
+
+
+def separate_song(run: Run, item: Item, source: Source) -> None:
+    """Separate one song, or skip it; a failure is told and counted. Errors of the checkpoint concern the whole run.
+
+    Raises:
+        SpaceError: the disk is full, so there is no use in going on.
+    """
+    place = run.layout.place(item)
+    if run.request.dry_run:
+        return _plan(run, item, source, place)
+    recipe = files.recipe(source.file, run.checkpoint.name, run.sha256, run.request.settings, name=item.path.name)
+    try:
+        lock = _lock(run, place, recipe)
+    except LockedError as error:
+        return _skip(run, item, place, f"{error.owner} is separating it")
+    except SpaceError:
+        raise
+    except StemforgeError as error:
+        return run.failed(item, error)
+    if lock is None:
+        return _skip(run, item, place, "already there")
+    with lock:
+        return _locked(run, item, source, place, recipe)
+
+
+def _plan(run: Run, item: Item, source: Source, place: Place) -> None:
+    """What would be done with a song."""
+    ending = run.request.encoding.container
+    paths = [place.path(name, ending) for name in run.request.selection.names(run.names)]
+    outputs = [path.relative_to(place.folder).as_posix() for path in paths]
+    run.done += 1
+    run.tell(item, "planned", folder=str(place.folder), outputs=outputs, seconds=source.seconds)
+    run.result(f"{item.path} -> {place.folder}: {', '.join(outputs)}")
+
+
+def _skip(run: Run, item: Item, place: Place, why: str) -> None:
+    """A song that is there, or comes from another process."""
+    run.skipped += 1
+    run.report.note(f"{item.path.name}: {why}")
+    run.tell(item, "skipped", folder=str(place.folder), why=why)
+    if why == "already there":
+        run.result(str(place.folder))
+
+
+def _lock(run: Run, place: Place, recipe: dict[str, Any]) -> Lock | None:
+    """The lock of a song, or None when its stems are there already, which needs none. Raises LockedError."""
+    policy = run.request.policy
+    finished = place.manifest.exists() and not place.unfinished() and policy in (None, "skip")
+    if finished and (policy == "skip" or files.difference(place, recipe) is None):
+        return None
+    with output_errors(place.folder):
+        return Lock(place.lock).acquire()
+
+
+def _locked(run: Run, item: Item, source: Source, place: Place, recipe: dict[str, Any]) -> None:
+    """Separate a song that no other process has."""
+    try:
+        target = _target(run, item, place, recipe)
+    except StemforgeError as error:
+        return run.failed(item, error)
+    if target is None:
+        return _skip(run, item, place, "already there")
+    _ = run.separator
+    try:
+        _separate(run, item, source, target, recipe)
+    except SpaceError:
+        raise
+    except StemforgeError as error:
+        run.failed(item, error)
+    return None
+
+
+def _target(run: Run, item: Item, place: Place, recipe: dict[str, Any]) -> Place | None:
+    """The place to write to, or None when its stems are there already. Raises OutputError when others are there."""
+    unfinished = place.unfinished()
+    with output_errors(place.folder):
+        sweep(place.folder, place.prefix)
+    has_sidecar = place.manifest.exists()
+    exists = not unfinished and (has_sidecar or _holds_sound(run, place))
+    policy = run.request.policy
+    if not exists or policy == "overwrite":
+        return place
+    if policy == "rename":
+        return _free_place(run, item)
+    if policy == "skip" and has_sidecar:
+        return None
+    if policy == "error":
+        raise OutputError(f"'{place.folder}': exists. Leave out --on-exist error, or choose another --out.")
+    why = files.difference(place, recipe) if has_sidecar else "its files were not made by stemforge"
+    if why is None:
+        return None
+    raise OutputError(f"'{place.folder}': exists, but {why}. Give --overwrite, or choose another --out.")
+
+
+def _holds_sound(run: Run, place: Place) -> bool:
+    """True when a stem would be written where a file is, or into a song's own folder that has sound in it."""
+    ending = run.request.encoding.container
+    if not place.prefix and any(place.folder.glob(f"*.{ending}")):
+        return True
+    return any(place.path(name, ending).exists() for name in run.request.selection.names(run.names))
+
+
+def _free_place(run: Run, item: Item) -> Place:
+    """The first place of a song with a number after its name where nothing is."""
+    for n in range(2, 10**9):
+        place = run.layout.place(replace(item, track=item.track.with_name(f"{item.track.name}-{n}")))
+        taken = place.folder.exists() if not place.prefix else place.manifest.exists() or _holds_sound(run, place)
+        if not taken:
+            return place
+    raise OutputError(f"'{item.track}': has no free number. Choose another --out.")
+
+
+def _separate(run: Run, item: Item, source: Source, place: Place, recipe: dict[str, Any]) -> None:
+    """Read, separate, write, tell."""
+    request, separator, begun = run.request, run.separator, time.monotonic()
+    shifts = max(1, request.shifts)
+    run.report.song(item.path.name, source.seconds)
+    on_block = run.report.advance
+    if isinstance(separator, DiffusionSeparator):
+        each = min(LONGEST, source.seconds) / shifts
+        separator.on_step = lambda done, steps: run.report.advance(each / steps)
+        on_block = _nothing
+    outcome = files.separate_file(
+        source,
+        place,
+        separator if shifts == 1 else ShiftedSeparator(separator, shifts),
+        selection=request.selection,
+        encoding=request.encoding,
+        clip_mode=request.clip_mode,
+        sanitize=request.sanitize,
+        jobs=request.jobs,
+        on_block=on_block,
+    )
+    elapsed = time.monotonic() - begun
+    facts = {
+        "rate": source.rate,
+        "channels": source.channels,
+        **outcome.as_json(),
+        "seed": request.seed,
+        "device": str(separator.device),
+        "elapsed_s": round(elapsed, 3),
+    }
+    files.remove_stale(place, keep=set(facts["outputs"].values()))
+    files.write_sidecar(place, {"recipe": recipe, **facts})
+    run.done += 1
+    _tell_done(run, item, place, facts)
+
+
+def _nothing(seconds: float) -> None:
+    """Progress is told step by step."""
+
+
+def _tell_done(run: Run, item: Item, place: Place, facts: dict[str, Any]) -> None:
+    """The result of a song: its folder, its one stem, or a JSON line, and what the user ought to know."""
+    name, request = item.path.name, run.request
+    if facts["gain"] != 1:
+        run.report.note(f"{name}: all stems turned down by one gain of {facts['gain']:.3f}, one would clip")
+    elif facts["clipped"] and not (request.encoding.is_float and request.clip_mode != "clamp"):
+        run.report.note(f"{name}: samples beyond full scale were cut")
+    seconds = facts["frames"] / facts["rate"]
+    speed = facts["elapsed_s"] / seconds
+    run.report.note(f"{name}: {facts['elapsed_s']:.1f} s, {speed:.2f} times its duration")
+    run.tell(
+        item,
+        "ok",
+        folder=str(place.folder),
+        checkpoint=run.checkpoint.name,
+        checkpoint_sha256=run.sha256,
+        seconds=seconds,
+        **facts,
+    )
+    if request.to_stdout:
+        _pour([place.folder / name for name in facts["outputs"].values()])
+    elif place.prefix:
+        for output in facts["outputs"].values():
+            run.result(str(place.folder / output))
+    else:
+        run.result(str(place.folder))
+
+
+def _pour(paths: list[Path]) -> None:
+    """The bytes of files to stdout."""
+    for path in paths:
+        with path.open("rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer)
+    sys.stdout.buffer.flush()
