@@ -129,6 +129,11 @@ class Report(logging.Handler):
         elif self._lines:
             self.note(f"{name} ({steps} steps) ...")
 
+    def describe(self, text: str) -> None:
+        """Other words beside the bar of the song or task."""
+        if self._bars is not None and self._song is not None:
+            self._bars.update(self._song, description=one_line(text))
+
     def advance(self, seconds: float) -> None:
         """So many seconds of the song, or steps of the task, are done."""
         if self._bars is not None:
