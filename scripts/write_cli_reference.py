@@ -29,6 +29,7 @@ Written by `make docs` from the commands themselves; do not edit. Results go to 
 | 5 | the checkpoint cannot be had, or its sha256 does not match |
 | 6 | the device is not there, or is out of memory |
 | 7 | the output cannot be written |
+| 8 | training cannot go on: its loss or its weights are not finite |
 | 130, 143 | interrupted; finished stems are kept |
 """
 

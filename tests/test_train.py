@@ -11,7 +11,8 @@ from stemforge.errors import InputError
 from stemforge.train.data import TASKS, Crops, driven, find_songs
 from stemforge.train.files import StemFile
 from stemforge.train.loss import moments, products
-from stemforge.train.trainer import TrainConfig, averaged, fit, resume, save, schedule, start
+from stemforge.train.saving import resume, save
+from stemforge.train.trainer import TrainConfig, averaged, fit, schedule, start
 from stemforge.train.validate import validate
 from tiny import TINY, tiny_network, tiny_songs
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stemforge.cli.train_run import settings
+from stemforge.cli.train_config import settings
 from stemforge.errors import InputError, UsageError
 from tiny import TINY, tiny_songs
 

@@ -5,8 +5,9 @@
     ├── InputError          4  an input is missing, unreadable, empty or not usable
     ├── CheckpointError     5  a checkpoint is not there, does not match its sha256, or is refused
     ├── DeviceError         6  the device is not there or is out of memory
-    └── OutputError         7  a result cannot be written
-        └── SpaceError      7  the disk is full: no later result can be written either
+    ├── OutputError         7  a result cannot be written
+    │   └── SpaceError      7  the disk is full: no later result can be written either
+    └── TrainingError       8  training cannot go on: its loss or its weights are not finite
 
 The message of an error is one line that says what happened and what to do.
 """
@@ -50,3 +51,9 @@ class OutputError(StemforgeError):
 
 class SpaceError(OutputError):
     """There is no space left for a result, so a batch stops here."""
+
+
+class TrainingError(StemforgeError):
+    """Training cannot go on: its loss or its weights are no longer finite."""
+
+    exit_code = 8

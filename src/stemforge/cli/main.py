@@ -3,8 +3,8 @@
 0  done, or already there           5  a checkpoint is not there, damaged or refused
 1  unexpected                       6  a device is not there or out of memory
 2  impossible request               7  a result cannot be written
-3  some inputs failed             130  interrupted
-4  all inputs failed              143  terminated
+3  some inputs failed               8  training cannot go on: not finite
+4  all inputs failed         130, 143  interrupted, terminated
 """
 
 from __future__ import annotations

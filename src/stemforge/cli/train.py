@@ -7,30 +7,45 @@ from typing import Annotated
 
 import typer
 
-ConfigArgument = Annotated[Path, typer.Argument(help="TOML file; see docs/training.md for its keys.")]
+from stemforge.cli import options
+
+ConfigArgument = Annotated[
+    Path | None,
+    typer.Argument(help="forge, forge-gpu, finetune, msdm, isdm, tiny, or a TOML file; see docs/training.md."),
+]
 ChangesArgument = Annotated[list[str] | None, typer.Argument(help="Changes to it, as steps=2000 network.width=192.")]
-DataOption = Annotated[Path, typer.Option("--data", help="Folder of songs to train on.")]
+DataOption = Annotated[Path, typer.Option("--data", help="Folder of songs to train on; see `stemforge data check`.")]
 ValidOption = Annotated[Path | None, typer.Option("--valid", help="Folder of songs to validate on.")]
 OutOption = Annotated[Path, typer.Option("-o", "--out", help="Folder of the run. It is resumed where it stands.")]
-DeviceOption = Annotated[str, typer.Option("-d", "--device", help="auto, cpu, cuda, cuda:N or mps.")]
 LimitOption = Annotated[int | None, typer.Option("--stop-after", min=1, help="Stop after so many steps, and save.")]
+PlotOption = Annotated[
+    Path | None, typer.Option("--plot", metavar="RUN", help="Draw the curves of a run to RUN/curves.png; no training.")
+]
 
 
 def train(
-    config: ConfigArgument,
+    config: ConfigArgument = None,
     changes: ChangesArgument = None,
     data: DataOption = Path("data/train"),
     valid: ValidOption = None,
     out: OutOption = Path("runs/forge"),
-    device: DeviceOption = "auto",
+    device: options.Device = "auto",
     stop_after: LimitOption = None,
+    plot: PlotOption = None,
+    progress: options.Progress = "auto",
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = 0,
 ) -> None:
     """Train a checkpoint; the run can be stopped at any time and goes on where it was last saved.
 
-    OUT holds model.safetensors and config.json (averaged weights, ready for `separate --checkpoint OUT`), state.pt to
-    resume from, and logs/ with CSV and TensorBoard files.
+    OUT holds model.safetensors and config.json (averaged weights, ready for `separate --checkpoint OUT`), the same in
+    best/ as they were when they scored best on --valid, state.pt to resume from, and logs/ with CSV and TensorBoard
+    files.
     """
-    from stemforge.cli import train_run
+    from stemforge.cli import train_start
 
-    settings = train_run.settings(config, changes or [])
-    train_run.run(settings, data, valid, out, device, stop_after)
+    asked = train_start.Request(
+        data, valid, out, device, stop_after, train_start.progress_of(progress), json, -1 if quiet else verbose
+    )
+    train_start.begin(config, changes or [], plot, asked)

@@ -1,68 +1,41 @@
-"""What `stemforge train` does around the loop of the core: settings, logs, saving, signals, progress."""
+"""What `stemforge train` does around the loop of the core: logs, scores, saving, signals."""
 
 from __future__ import annotations
 
+import errno
 import signal
-import sys
 import time
-import tomllib
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from lightning_fabric import Fabric
 from lightning_fabric.loggers.csv_logs import CSVLogger
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
 from stemforge import checkpoints, devices
-from stemforge.errors import InputError, UsageError
-from stemforge.train.data import Crops, find_songs
-from stemforge.train.trainer import Run, Step, TrainConfig, adopt, averaged, fit, resume, save
-from stemforge.train.validate import excerpts, validate
-
-MEAN_OVER = 50  # steps a line of the log stands for
-
-
-def settings(path: Path, changes: list[str]) -> TrainConfig:
-    """The config file with key=value changes applied; UsageError names a key that does not exist."""
-    try:
-        table: dict[str, Any] = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise InputError(f"config '{path}': {error.strerror}. Give a TOML file, such as configs/forge.toml.") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"config '{path}': {error}. Mend that line.") from error
-    for change in changes:
-        key, sign, value = change.partition("=")
-        if not sign:
-            raise UsageError(f"'{change}': not a change. Write key=value, as steps=2000.")
-        *parents, last = key.split(".")
-        place = table
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[last] = _value(value)
-    known = {f.name for f in fields(TrainConfig)}
-    if unknown := sorted(set(table) - known):
-        raise UsageError(f"config '{path}': unknown key {unknown[0]!r}. Known keys: {', '.join(sorted(known))}.")
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
-    return TrainConfig(**values)
-
-
-def _value(text: str) -> Any:  # noqa: ANN401
-    try:
-        return tomllib.loads(f"x = {text}")["x"]
-    except tomllib.TOMLDecodeError:
-        return text
+from stemforge.cli import console
+from stemforge.cli.inputs import check_writable
+from stemforge.cli.train_config import resolved, wanted_of
+from stemforge.cli.train_start import Request
+from stemforge.cli.train_view import View
+from stemforge.errors import OutputError, SpaceError, UsageError
+from stemforge.train.data import Batches, find_songs, quarantine_of
+from stemforge.train.recipes import Pieces, batches_of, pieces_of, score_of, scores_of
+from stemforge.train.saving import resume, save, save_best
+from stemforge.train.trainer import Run, TrainConfig, adopt, averaged, fit
 
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """SIGINT, SIGTERM and SIGUSR1 ask the loop to save and end; the list holds the signals that came."""
+    """SIGINT, SIGTERM and SIGUSR1 ask the loop to save and end, a second SIGINT ends at once; lists what came."""
     came: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:
+        if number == signal.SIGINT and came:
+            raise KeyboardInterrupt
         came.append(number)
 
     watched = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
@@ -74,40 +47,59 @@ def stop_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def say(text: str) -> None:
-    """One line of progress on stderr."""
-    print(text, file=sys.stderr, flush=True)
+@contextmanager
+def _room(out: Path) -> Iterator[None]:
+    """A full disk under the logs is told like one under the weights."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise OutputError(f"'{out}': cannot be written: {error.strerror}. The last save is whole.") from error
+        raise SpaceError(
+            f"'{out}': the disk is full. What was saved before is whole: make room, the same command goes on."
+        ) from None
 
 
-def run(config: TrainConfig, data: Path, valid: Path | None, out: Path, device: str, stop_after: int | None) -> None:
+def run(config: TrainConfig, request: Request) -> None:
     """Train until the last step, `stop_after` steps or a signal; always saved at the end."""
-    chosen = devices.choose(device)
+    out = request.out
+    check_writable(out)
+    chosen = devices.choose(request.device)
     devices.keep_memory()
+    config = resolved(config, out)
     state = _begun(config, out)
     since = f"from-{state.index:07d}"
+    with _room(out):
+        loggers = [kind(out, name="logs", version=since) for kind in (_csv, TensorBoardLogger)]
     fabric = Fabric(
         accelerator=chosen.type,
         devices=1 if chosen.index is None else [chosen.index],
         precision=config.precision,  # type: ignore[arg-type]
-        loggers=[
-            CSVLogger(out, name="logs", version=since, flush_logs_every_n_steps=1),
-            TensorBoardLogger(out, name="logs", version=since),
-        ],
+        loggers=loggers,
     )
-    network = state.network
-    songs = find_songs(data, network.names)
-    level = network.config.level_db
-    crops = Crops(
-        songs, network.names, network.rate, config.seconds, config.batch_size, config.seed, config.shares, level
-    )
-    pieces = excerpts(find_songs(valid, network.names), network.names, network.rate, config.excerpts) if valid else []
-    hours = sum(s.frames for s in songs) / network.rate / 3600
-    say(f"{len(songs)} songs, {hours:.1f} h, {chosen}, step {state.index} of {config.steps}")
-    last = min(config.steps, state.index + stop_after) if stop_after else config.steps
-    with stop_signals() as came:
-        _loop(state, crops, fabric, pieces, out, last, came)
-    save(state, out)
-    say(f"saved {out} at step {state.index}" + (" after a signal; the same command goes on" if came else ""))
+    last = min(config.steps, state.index + request.stop_after) if request.stop_after else config.steps
+    with console.Report(request.progress, request.verbosity) as report, stop_signals() as came:
+        batches, pieces = _data(state, request)
+        songs = batches.songs
+        hours = sum(s.frames for s in songs) / state.network.rate / 3600
+        report.note(f"{len(songs)} songs, {hours:.1f} h, {chosen}, step {state.index} of {config.steps}")
+        view = View(report, state.index, last, json=request.json)
+        view.lost(quarantine_of(songs).taken(0))
+        with _room(out):
+            _loop(state, batches, fabric, pieces, out, last, came, view)
+        save(state, out)
+        lost = len(quarantine_of(songs).reasons)
+        files = f", {lost} files could not be read" if lost else ""
+        more = " after a signal; the same command goes on" if came else ""
+        report.note(f"saved {out} at step {state.index}{files}{more}")
+    if request.json:
+        console.result_json("summary", step=state.index, steps=config.steps, out=str(out), lost=lost, best=state.best)
+
+
+def _csv(out: Path, name: str, version: str) -> CSVLogger:
+    """A logger that starts anew where a run was killed before its first save."""
+    warnings.filterwarnings("ignore", "Experiment logs directory")
+    return CSVLogger(out, name=name, version=version, flush_logs_every_n_steps=1)
 
 
 def _begun(config: TrainConfig, out: Path) -> Run:
@@ -116,42 +108,49 @@ def _begun(config: TrainConfig, out: Path) -> Run:
     if config.start and state.index == 0:
         try:
             adopt(state, checkpoints.network_of(checkpoints.find(config.start)))
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             raise UsageError(
-                f"start '{config.start}': its network has another shape. Give the same [network] as its config.json."
+                f"start '{config.start}': its network has another shape. Only its stems may differ; leave the rest of "
+                "[network] out."
             ) from error
     return state
 
 
-def _loop(state: Run, crops: Crops, fabric: Fabric, pieces: list[Any], out: Path, last: int, came: list[int]) -> None:
-    recent: list[Step] = []
-    since = time.monotonic()
-    for step in fit(state, crops, fabric):
-        recent.append(step)
-        if len(recent) == MEAN_OVER or state.index == last:
-            line = summary(recent, time.monotonic() - since)
-            fabric.log_dict(line, step=step.index)
-            say(f"{state.index:6d} " + " ".join(f"{k} {v:.3g}" for k, v in line.items()))
-            recent, since = [], time.monotonic()
-        if pieces and (state.index % state.config.validate_every == 0 or state.index == last):
-            with fabric.autocast():
-                score = validate(averaged(state), pieces)
-            fabric.log_dict({f"valid/{k}": v for k, v in score.items()}, step=step.index)
-            say(f"{state.index:6d} valid " + " ".join(f"{k} {v:.2f}" for k, v in score.items()))
-            since = time.monotonic()
-        if state.index % state.config.save_every == 0:
+def _data(state: Run, request: Request) -> tuple[Batches, Pieces]:
+    config, network = state.config, state.network
+    wanted = wanted_of(config, network.names)
+    batches = batches_of(find_songs(request.data, wanted, network.rate), network, config, config.seed)
+    held = find_songs(request.valid, wanted, network.rate) if request.valid else []
+    return batches, pieces_of(held, network, config) if held else []
+
+
+def _loop(
+    state: Run, batches: Batches, fabric: Fabric, pieces: Pieces, out: Path, last: int, came: list[int], view: View
+) -> None:
+    lost, config = quarantine_of(batches.songs), state.config
+    known = len(lost.reasons)
+    for step in fit(state, batches, fabric):
+        if line := view.step(step):
+            fabric.log_dict({**line, "lost_files": len(lost.reasons)}, step=step.index)
+        view.lost(lost.taken(known))
+        known = len(lost.reasons)
+        if pieces and (state.index % config.validate_every == 0 or state.index == last):
+            _scored(state, fabric, pieces, out, view)
+        if state.index % config.save_every == 0:
             save(state, out)
         if state.index >= last or came:
             return
 
 
-def summary(steps: list[Step], seconds: float) -> Mapping[str, float]:
-    """Means over steps: the parts of each task's loss, gradient norm, learning rate, audio seconds a second."""
-    parts: dict[str, list[float]] = {}
-    for step in steps:
-        for name, value in step.parts.items():
-            parts.setdefault(name if name != "denoising" else f"mse_{step.task}", []).append(value)
-    means = {name: sum(v) / len(v) for name, v in sorted(parts.items())}
-    heard = sum(s.audio_seconds for s in steps)
-    norm = sum(s.grad_norm for s in steps) / len(steps)
-    return {**means, "grad_norm": norm, "learning_rate": steps[-1].learning_rate, "audio_s_per_s": heard / seconds}
+def _scored(state: Run, fabric: Fabric, pieces: Pieces, out: Path, view: View) -> None:
+    """Score the averaged weights, and keep them in out/best when there were never better ones."""
+    since = time.monotonic()
+    with fabric.autocast():
+        figures = scores_of(averaged(state), pieces)
+    score = score_of(figures)
+    best = score > (float("-inf") if state.best is None else state.best)  # never where it is not a number
+    if best:
+        state.best = score
+        save_best(state, out, figures)
+    fabric.log_dict({f"valid/{k}": v for k, v in figures.items()}, step=state.index - 1)
+    view.scored(state.index, figures, time.monotonic() - since, best=best)

@@ -95,7 +95,10 @@ class Batch:
 class Batches(Protocol):
     """Where a run gets its batches from."""
 
-    songs: list[Song]
+    @property
+    def songs(self) -> list[Song]:
+        """The songs that it draws from."""
+        ...
 
     def batch(self, step: int) -> Batch:
         """The batch of one training step: a function of the step, the seed and the files alone."""

@@ -5,26 +5,28 @@ Every random draw of step k comes from (seed, k), so a run that was cut and resu
 
 from __future__ import annotations
 
-import json
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from stemforge.errors import TrainingError
 from stemforge.models.forge import Forge
-from stemforge.train.data import Batch, Crops
-from stemforge.train.loss import denoising_loss, separation_loss
+from stemforge.train.data import Batch, Batches, quarantine_of
+from stemforge.train.recipes import Trained, loss_of, network_of, optimizers_of, peaks_of, to_device
+from stemforge.train.surgery import refitted
 
 READERS, AHEAD = 2, 4
 """Threads that read batches, and how many batches wait: a slow disk must not stop the step."""
+LOST = 10
+"""So many steps in a row whose gradients are not finite end the run; fewer are left out."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,13 @@ class TrainConfig:
     save_every: int = 250
     excerpts: int = 24
     start: str = ""
+    stems: dict[str, Any] = field(default_factory=dict)
     network: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one step did. index counts from 0; audio_seconds is what it heard."""
+    """What one step did. index counts from 0; audio_seconds is what it heard; skipped: it was not finite, no step."""
 
     index: int
     task: str
@@ -62,23 +65,26 @@ class Step:
     learning_rate: float
     audio_seconds: float
     parts: Mapping[str, float]
+    skipped: bool = False
 
 
 @dataclass
 class Run:
-    """Everything that a resumed run needs."""
+    """Everything that a resumed run needs. best: the highest score so far, None before the first."""
 
     config: TrainConfig
-    network: Forge
+    network: Trained
     average: AveragedModel
     optimizers: list[torch.optim.Optimizer]
     index: int = 0
+    best: float | None = None
 
     def state(self) -> dict[str, Any]:
         """Tensors and plain values only, readable with `weights_only`."""
         return {
             "config": asdict(self.config),
             "index": self.index,
+            "best": self.best,
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimizers": [o.state_dict() for o in self.optimizers],
@@ -90,40 +96,33 @@ class Run:
         self.average.load_state_dict(state["average"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        self.index = state["index"]
+        self.index, self.best = state["index"], state.get("best")
 
 
 def start(config: TrainConfig) -> Run:
     """A fresh run: weights drawn from the seed."""
     torch.manual_seed(config.seed)
-    network = Forge.from_config(config.network)
+    network = network_of(config.network)
     average = AveragedModel(network, multi_avg_fn=_average(config.ema))
     return Run(config, network, average, optimizers_of(network, config))
 
 
 def adopt(run: Run, network: nn.Module) -> None:
-    """Begin a fresh run with the weights of a network of the same shape; RuntimeError when the shapes differ."""
-    run.network.load_state_dict(network.state_dict())
-    averaged(run).load_state_dict(network.state_dict())
+    """Begin a fresh run with the weights of a network that differs at most in its stems.
+
+    Raises:
+        RuntimeError, ValueError: it differs in more.
+    """
+    weights: Mapping[str, Tensor] = network.state_dict()
+    if isinstance(network, Forge) and network.names != run.network.names:
+        weights = refitted(weights, network.names, run.network.names, run.network.state_dict())
+    run.network.load_state_dict(weights)
+    averaged(run).load_state_dict(weights)
 
 
 def _average(decay: float) -> Any:  # noqa: ANN401 (torch gives it no type)
     """Exponential moving average."""
     return get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-
-
-def optimizers_of(network: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) for the blocks, AdamW for the rest."""
-    matrices: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for name, weight in network.named_parameters():
-        inner = name.startswith("blocks.") and weight.ndim == 2 and not name.endswith("taps")
-        (matrices if inner else others).append(weight)
-    muon = torch.optim.Muon(
-        matrices, lr=config.matrix_rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
-    )
-    adam = torch.optim.AdamW(others, lr=config.rate, betas=(0.9, 0.98), weight_decay=config.weight_decay)
-    return [muon, adam]
 
 
 def schedule(index: int, config: TrainConfig) -> float:
@@ -132,23 +131,13 @@ def schedule(index: int, config: TrainConfig) -> float:
     return min(1.0, (index + 1) / max(1, config.warmup), max(0.0, (config.steps - index) / fall))
 
 
-def loss_of(network: Forge, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
-    """The loss of the batch's task."""
-    mixture = batch.mixture
-    if batch.task == "separate" and mixture is not None:
-        return separation_loss(network, mixture, batch.stems)
-    generator = torch.Generator().manual_seed(batch.seed)
-    noise = network.noise(batch.stems, generator)
-    return denoising_loss(network, batch.stems, batch.sigma, batch.hidden, mixture, noise)
-
-
 class _Losses(nn.Module):
     """One forward method around the network, so that Fabric's precision and DDP see every task.
 
     The batch comes behind a function, because Fabric would cast its tensors to the precision of the matrix products.
     """
 
-    def __init__(self, network: Forge) -> None:
+    def __init__(self, network: Trained) -> None:
         super().__init__()
         self.network = network
 
@@ -156,68 +145,61 @@ class _Losses(nn.Module):
         return loss_of(self.network, batch())
 
 
-def fit(run: Run, crops: Crops, fabric: Fabric) -> Iterator[Step]:
-    """Train from run.index to the last step, one Step at a time. The run may be saved between any two of them."""
-    config = run.config
+def fit(run: Run, batches: Batches, fabric: Fabric) -> Iterator[Step]:
+    """Train from run.index to the last step, one Step at a time. The run may be saved between any two of them.
+
+    Raises:
+        TrainingError: LOST steps in a row were not finite.
+        InputError: too many files cannot be read any more.
+    """
+    config, lost = run.config, 0
     model, *optimizers = fabric.setup(_Losses(run.network), *run.optimizers)
     run.average.to(fabric.device)
+    files = quarantine_of(batches.songs)
     with ThreadPoolExecutor(READERS) as ahead:
-        coming = deque(ahead.submit(crops.batch, run.index + k) for k in range(AHEAD))
-        while run.index < config.steps:
-            batch = coming.popleft().result()
-            coming.append(ahead.submit(crops.batch, run.index + AHEAD))
-            yield _step(run, model, optimizers, to_device(batch, fabric.device), fabric)
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch with its tensors on the device."""
-    stems, sigma, hidden = (t.to(device, non_blocking=True) for t in (batch.stems, batch.sigma, batch.hidden))
-    return Batch(batch.task, stems, sigma, hidden, batch.seed)
+        coming = deque(ahead.submit(batches.batch, run.index + k) for k in range(AHEAD))
+        try:
+            while run.index < config.steps:
+                batch = coming.popleft().result()
+                coming.append(ahead.submit(batches.batch, run.index + AHEAD))
+                step = _step(run, model, optimizers, to_device(batch, fabric.device), fabric)
+                lost = lost + 1 if step.skipped else 0
+                if lost == LOST:
+                    raise TrainingError(
+                        f"the loss was not finite in {LOST} steps in a row, up to step {run.index}. Lower rate and "
+                        "matrix_rate, or run `stemforge data check`; the same command goes on from the last save."
+                    )
+                files.check()
+                yield step
+        finally:
+            ahead.shutdown(cancel_futures=True)
 
 
 def _step(run: Run, model: Any, optimizers: list[Any], batch: Batch, fabric: Fabric) -> Step:  # noqa: ANN401
-    share = schedule(run.index, run.config)
-    for optimizer, peak in zip(optimizers, (run.config.matrix_rate, run.config.rate), strict=True):
+    config = run.config
+    share = schedule(run.index, config)
+    for optimizer, peak in zip(optimizers, peaks_of(config, len(optimizers)), strict=True):
         for group in optimizer.param_groups:
             group["lr"] = peak * share
     loss, parts = model(lambda: batch)
     fabric.backward(loss)
-    norm = torch.nn.utils.clip_grad_norm_(run.network.parameters(), run.config.clip)
-    if torch.isfinite(norm):
+    norm = torch.nn.utils.clip_grad_norm_(run.network.parameters(), config.clip or math.inf)
+    finite = bool(torch.isfinite(norm)) and bool(torch.isfinite(loss))
+    if finite:
         for optimizer in optimizers:
             optimizer.step()
         # While a run is young the decay is lower, or the drawn weights would stay in the average.
-        run.average.multi_avg_fn = _average(min(run.config.ema, (1 + run.index) / (10 + run.index)))
+        run.average.multi_avg_fn = _average(min(config.ema, (1 + run.index) / (10 + run.index)))
         run.average.update_parameters(run.network)
     for optimizer in optimizers:
         optimizer.zero_grad()
     run.index += 1
     heard = batch.stems.shape[0] * batch.stems.shape[-1] / run.network.rate
     named = {name: float(value) for name, value in parts.items()}
-    return Step(run.index - 1, batch.task, float(loss.detach()), float(norm), run.config.rate * share, heard, named)
+    rate = config.rate * share
+    return Step(run.index - 1, batch.task, float(loss.detach()), float(norm), rate, heard, named, not finite)
 
 
-def averaged(run: Run) -> Forge:
+def averaged(run: Run) -> Trained:
     """The network with averaged (EMA) weights."""
-    network = run.average.module
-    assert isinstance(network, Forge)
-    return network
-
-
-def save(run: Run, folder: Path) -> None:
-    """state.pt to go on from, model.safetensors + config.json (averaged weights) to use; each replaced as a whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.save(run.state(), folder / "state.pt.part")
-    weights = {k: v.detach().cpu().clone().contiguous() for k, v in averaged(run).state_dict().items()}
-    save_file(weights, folder / "model.safetensors.part")
-    (folder / "config.json.part").write_text(json.dumps(run.network.to_config(), indent=1) + "\n")
-    for name in ("state.pt", "model.safetensors", "config.json"):
-        (folder / f"{name}.part").replace(folder / name)
-
-
-def resume(config: TrainConfig, folder: Path) -> Run:
-    """The run saved in `folder`, or a fresh one where there is none."""
-    run = start(config)
-    if (folder / "state.pt").exists():
-        run.restore(torch.load(folder / "state.pt", map_location="cpu", weights_only=True))
-    return run
+    return cast(Trained, run.average.module)

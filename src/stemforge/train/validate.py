@@ -13,9 +13,9 @@ from stemforge.train.data import Song
 from stemforge.train.files import Float
 
 
-def excerpts(songs: list[Song], names: tuple[str, ...], rate: int, count: int) -> list[Float]:
-    """`count` fixed pieces of 8 s, (stem, 2, time), spread evenly over all songs."""
-    found = np.zeros((count, len(names), 2, 8 * rate), np.float32)
+def excerpts(songs: list[Song], names: tuple[str, ...], rate: int, count: int, channels: int = 2) -> list[Float]:
+    """`count` fixed pieces of 8 s, (stem, channel, time), spread evenly over all songs."""
+    found = np.zeros((count, len(names), channels, 8 * rate), np.float32)
     for k, piece in enumerate(found):
         song = songs[k * len(songs) // count]
         start = int((0.2 + 0.6 * ((k * 0.618) % 1)) * max(0, song.frames - piece.shape[-1]))

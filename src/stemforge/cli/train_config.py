@@ -1,0 +1,106 @@
+"""The config of a training run: a TOML file or the name of one that stemforge brings, with changes."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import fields, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from stemforge import checkpoints
+from stemforge.errors import CheckpointError, InputError, UsageError
+from stemforge.tables import CONFIG
+from stemforge.train.layouts import Wanted
+from stemforge.train.trainer import TrainConfig
+
+
+def shipped() -> dict[str, Path]:
+    """The configs that come with the package or the working copy, by name."""
+    folders = [Path(str(files("stemforge") / "configs")), Path(__file__).parents[3] / "configs"]
+    folder = next((place for place in folders if place.is_dir()), None)
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))} if folder else {}
+
+
+def settings(path: Path, changes: list[str]) -> TrainConfig:
+    """The config with key=value changes applied. path: a file, or the name of a config of `shipped`.
+
+    Raises:
+        InputError: there is no such file.
+        UsageError: it is no TOML, a key does not exist, or a value has the wrong type.
+    """
+    path = path if path.exists() else shipped().get(str(path), path)
+    try:
+        table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        names = ", ".join(shipped())
+        raise InputError(f"config '{path}': {error.strerror}. Give a TOML file, or one of {names}.") from error
+    except ValueError as error:
+        raise UsageError(f"config '{path}': {error}. Mend that line.") from error
+    for change in changes:
+        _apply(change, table)
+    return _checked(table, path)
+
+
+def _apply(change: str, table: dict[str, Any]) -> None:
+    key, sign, value = change.partition("=")
+    if not sign:
+        raise UsageError(f"'{change}': not a change. Write key=value, as steps=2000.")
+    *parents, last = key.split(".")
+    for parent in parents:
+        table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise UsageError(f"'{change}': {parent} is a value, not a table.")
+    table[last] = _value(value)
+
+
+def _value(text: str) -> Any:  # noqa: ANN401
+    try:
+        return tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _checked(table: dict[str, Any], path: Path) -> TrainConfig:
+    known = {f.name: type(getattr(TrainConfig(), f.name)) for f in fields(TrainConfig)}
+    if unknown := sorted(set(table) - set(known)):
+        raise UsageError(f"config '{path}': unknown key {unknown[0]!r}. Known keys: {', '.join(sorted(known))}.")
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        wanted = known[key]
+        value = tuple(value) if isinstance(value, list) else value
+        value = float(value) if wanted is float and type(value) is int else value
+        if not isinstance(value, wanted) or isinstance(value, bool):
+            raise UsageError(f"config '{path}': {key} = {value!r} must be of type {wanted.__name__}.")
+        values[key] = value
+    return TrainConfig(**values)
+
+
+def wanted_of(config: TrainConfig, names: tuple[str, ...]) -> Wanted:
+    """Which names of the data set make up each stem. UsageError for stems that the network does not have."""
+    if unknown := sorted(set(config.stems) - set(names)):
+        raise UsageError(f"[stems] {unknown[0]}: the network has {', '.join(names)}. Name one of them.")
+    parts = {name: tuple([value] if isinstance(value, str) else value) for name, value in config.stems.items()}
+    return Wanted(names, parts)
+
+
+def resolved(config: TrainConfig, out: Path) -> TrainConfig:
+    """The config with the whole network in it: that of the run in `out`, else of the checkpoint `start`.
+
+    What [network] says goes first. The gate, a setting of finished checkpoints, is open while training.
+
+    Raises:
+        UsageError, CheckpointError: `start` cannot be had.
+    """
+    if not config.start:
+        return config
+    path = out / CONFIG
+    if not path.exists():
+        path = checkpoints.fetch(checkpoints.find(config.start)).folder / CONFIG
+    try:
+        table = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        raise CheckpointError(f"start '{config.start}': '{path}' cannot be read. Copy the checkpoint again.") from None
+    table.pop("gate", None)
+    return replace(config, network={**table, **config.network})

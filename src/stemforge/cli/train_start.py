@@ -1,0 +1,56 @@
+"""Where `stemforge train` goes: to a run, or to the curves of one that is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from stemforge.cli import console
+from stemforge.cli.options import choice
+from stemforge.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for, beside the config."""
+
+    data: Path
+    valid: Path | None
+    out: Path
+    device: str = "auto"
+    stop_after: int | None = None
+    progress: str = "auto"
+    json: bool = False
+    verbosity: int = 0
+
+
+def progress_of(name: str) -> str:
+    """The name itself. Raises UsageError when it is none."""
+    return choice(name, console.PROGRESS, "--progress") or "auto"
+
+
+def begin(config: Path | None, changes: list[str], plot: Path | None, request: Request) -> None:
+    """Train, or draw. UsageError when neither is asked for, or both."""
+    if plot is not None:
+        if config is not None:
+            raise UsageError("--plot: draws, it does not train. Leave the config out.")
+        from stemforge.cli.train_plot import draw
+
+        image = draw(plot)
+        console.result_json("plotted", path=str(image)) if request.json else console.result(str(image))
+        return
+    if config is None:
+        raise UsageError("train: no config. Give one, as `stemforge train finetune`, or --plot RUN.")
+    needed("lightning_fabric", "tensorboard")
+    from stemforge.cli.train_config import settings
+    from stemforge.cli.train_run import run
+
+    run(settings(config, changes), request)
+
+
+def needed(*modules: str) -> None:
+    """UsageError when one of the modules that only training needs is not installed."""
+    from importlib.util import find_spec
+
+    if missing := [name for name in modules if find_spec(name) is None]:
+        raise UsageError(f"train: {missing[0]} is not installed. Run `pip install 'stemforge[train]'`.")

@@ -1,0 +1,117 @@
+"""How each architecture is trained: its batches, loss, optimisers and score.
+
+forge     every task at once, Muon and AdamW; score: active SI-SDR improvement in dB
+msdm-unet, isdm-unet   as published, see `diffusion`; score: minus the loss on fixed windows with fixed noise
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+import torch
+from torch import Tensor, nn
+
+from stemforge.errors import UsageError
+from stemforge.models.forge import Forge
+from stemforge.models.msdm import Isdm, Msdm
+from stemforge.models.registry import ARCHITECTURES
+from stemforge.train.data import Batch, Batches, Crops, Song
+from stemforge.train.diffusion import Windows, diffusion_loss
+from stemforge.train.files import Float
+from stemforge.train.loss import denoising_loss, separation_loss
+from stemforge.train.validate import excerpts, validate
+
+if TYPE_CHECKING:
+    from stemforge.train.trainer import TrainConfig
+
+Trained: TypeAlias = Forge | Msdm | Isdm
+Pieces: TypeAlias = list[Float] | list[Batch]
+
+
+def network_of(table: Mapping[str, Any]) -> Trained:
+    """A network with freshly drawn weights. table: its config; `architecture` is forge where it says nothing.
+
+    Raises:
+        UsageError: the architecture is unknown, or a key or value does not fit it.
+    """
+    architecture = str(table.get("architecture", "forge"))
+    if architecture not in ARCHITECTURES:
+        raise UsageError(f"[network] architecture '{architecture}': unknown. Give one of {', '.join(ARCHITECTURES)}.")
+    try:
+        return cast(Trained, ARCHITECTURES[architecture](dict(table)))
+    except (TypeError, ValueError, KeyError, IndexError) as error:
+        raise UsageError(f"[network]: does not fit '{architecture}': {error}. See docs/training.md.") from None
+
+
+def optimizers_of(network: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) for the blocks, AdamW for the rest.
+
+    Networks without blocks of this kind get the Adam of their authors.
+    """
+    if not isinstance(network, Forge):
+        return [torch.optim.Adam(network.parameters(), lr=config.rate, betas=(0.9, 0.99))]
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, weight in network.named_parameters():
+        inner = name.startswith("blocks.") and weight.ndim == 2 and not name.endswith("taps")
+        (matrices if inner else others).append(weight)
+    muon = torch.optim.Muon(
+        matrices, lr=config.matrix_rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
+    )
+    adam = torch.optim.AdamW(others, lr=config.rate, betas=(0.9, 0.98), weight_decay=config.weight_decay)
+    return [muon, adam]
+
+
+def peaks_of(config: TrainConfig, count: int) -> tuple[float, ...]:
+    """Peak learning rate of each of `count` optimisers."""
+    return (config.matrix_rate, config.rate)[-count:]
+
+
+def batches_of(songs: list[Song], network: Trained, config: TrainConfig, seed: int) -> Batches:
+    """What the network is trained on."""
+    names, count = network.names, config.batch_size
+    if isinstance(network, Forge):
+        level, channels = network.config.level_db, network.channels
+        return Crops(songs, names, network.rate, config.seconds, count, seed, config.shares, level, channels)
+    return Windows(songs, names, network.config.samples, count, seed)
+
+
+def loss_of(network: Trained, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+    """The loss of the batch's task."""
+    mixture = batch.mixture
+    if isinstance(network, Forge) and batch.task == "separate" and mixture is not None:
+        return separation_loss(network, mixture, batch.stems)
+    noise = network.noise(batch.stems, torch.Generator().manual_seed(batch.seed))
+    if isinstance(network, Forge):
+        return denoising_loss(network, batch.stems, batch.sigma, batch.hidden, mixture, noise)
+    return diffusion_loss(network, batch.stems, batch.sigma[:, 0, 0], noise)
+
+
+def pieces_of(songs: list[Song], network: Trained, config: TrainConfig) -> Pieces:
+    """What the network is scored on: `config.excerpts` pieces, always the same."""
+    if isinstance(network, Forge):
+        return excerpts(songs, network.names, network.rate, config.excerpts, network.channels)
+    batches = batches_of(songs, network, config, seed=1)
+    return [batches.batch(k) for k in range(-(-config.excerpts // config.batch_size))]
+
+
+@torch.no_grad()
+def scores_of(network: Trained, pieces: Pieces) -> Mapping[str, float]:
+    """Figures of the network on these pieces, in evaluation mode."""
+    if isinstance(network, Forge):
+        return validate(network, cast("list[Float]", pieces))
+    device = next(network.parameters()).device
+    losses = [loss_of(network, to_device(batch, device))[1]["diffusion"] for batch in cast("list[Batch]", pieces)]
+    return {"loss": float(torch.stack(losses).mean())}
+
+
+def score_of(figures: Mapping[str, float]) -> float:
+    """The one figure that says which weights are the best: higher is better."""
+    return figures["all"] if "all" in figures else -figures["loss"]
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch with its tensors on the device."""
+    stems, sigma, hidden = (t.to(device, non_blocking=True) for t in (batch.stems, batch.sigma, batch.hidden))
+    return Batch(batch.task, stems, sigma, hidden, batch.seed)
