@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import signal
@@ -13,9 +14,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning_fabric import Fabric
+from safetensors import safe_open
 from safetensors.torch import load_file
 
-from stemforge.cli.train_config import settings
+from songs import put, tone
+from stemforge import checkpoints, devices
+from stemforge.cli.main import main
+from stemforge.cli.train_config import settings, shipped
+from stemforge.cli.train_plot import curves
 from stemforge.errors import InputError, UsageError
 from tiny import TINY, tiny_songs
 
@@ -39,25 +46,25 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def command(config: Path, *more: str) -> list[str]:
+@pytest.fixture(autouse=True)
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The memory of the process that tests stays as it is."""
+    monkeypatch.setattr(devices, "keep_memory", lambda: None)
+
+
+def words(config: Path, *more: str, out: str = "run") -> list[str]:
     folder = config.parent
     data, valid = folder / "songs", folder / "valid"
     if not data.exists():
         tiny_songs(data)
         tiny_songs(valid, seconds=9.0)
-    words = [
-        "train",
-        str(config),
-        "--data",
-        str(data),
-        "--valid",
-        str(valid),
-        "--out",
-        str(folder / "run"),
-        "-d",
-        "cpu",
-    ]
-    return [sys.executable, "-m", "stemforge", *words, *more]
+    paths = ["--data", str(data), "--valid", str(valid), "--out", str(folder / out)]
+    return ["train", str(config), *paths, "-d", "cpu", *more]
+
+
+def scores(run: Path) -> dict[str, float]:
+    with safe_open(run / "best" / "model.safetensors", framework="pt") as file:
+        return json.loads(file.metadata()["training"])
 
 
 def test_changes_reach_the_config(config):
@@ -85,37 +92,142 @@ def test_a_wrong_config_says_what_is_wrong(tmp_path, text, changes, error, says)
         settings(path, changes)
 
 
-def test_a_run_leaves_a_checkpoint_and_logs(config):
-    """After the last step there are weights, config, state, scores in a CSV file; a second call has nothing to do."""
-    done = subprocess.run(command(config), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def test_values_of_the_wrong_type(config):
+    """A word where a number belongs is named before anything starts."""
+    with pytest.raises(UsageError, match=r"rate = 'fast' must be of type float"):
+        settings(config, ["rate=fast"])
+    with pytest.raises(UsageError, match="steps is a value, not a table"):
+        settings(config, ["steps.more=3"])
+    assert settings(config, ["seconds=2"]).seconds == 2.0
+
+
+@pytest.mark.parametrize("name", ["forge", "forge-gpu", "finetune", "tiny", "msdm", "isdm"])
+def test_shipped_configs(name):
+    """Each is found by its name alone."""
+    assert name in shipped() and settings(Path(name), []).steps > 0
+
+
+def test_a_run_leaves_a_checkpoint_and_logs(config, capsys):
+    """After the last step there are weights, the best ones, config, state, scores in a CSV file; then all is done."""
+    assert main(words(config)) == 0
     run = config.parent / "run"
-    assert {"model.safetensors", "config.json", "state.pt"} <= {p.name for p in run.iterdir()}
+    assert {"model.safetensors", "config.json", "state.pt", "best"} <= {p.name for p in run.iterdir()}
     assert json.loads((run / "config.json").read_text())["architecture"] == "forge"
     rows = list(csv.DictReader((run / "logs" / "from-0000000" / "metrics.csv").read_text().splitlines()))
-    assert any(row.get("valid/all") for row in rows)
-    again = subprocess.run(command(config), capture_output=True, text=True)
-    assert "step 6 of 6" in again.stderr and again.returncode == 0
+    best = max(float(row["valid/all"]) for row in rows if row.get("valid/all"))
+    assert scores(run)["all"] == pytest.approx(best, abs=1e-3)
+    assert checkpoints.load(run / "best").names == tuple(TINY["names"])
+    capsys.readouterr()
+    assert main(words(config)) == 0
+    said = capsys.readouterr()
+    assert "step 6 of 6" in said.err and not said.out
 
 
-def test_a_run_can_start_from_a_checkpoint(config, tmp_path):
+def test_best_is_the_same_in_a_run_that_was_cut(config):
+    """Cut at step 4 and resumed: weights, best weights and their scores are those of the uncut run, bit for bit."""
+    assert main(words(config, out="whole")) == 0
+    assert main(words(config, "--stop-after", "4", out="cut")) == 0
+    assert main(words(config, out="cut")) == 0
+    for name in ("model.safetensors", "best/model.safetensors"):
+        one, two = (config.parent / run / name for run in ("whole", "cut"))
+        assert one.read_bytes() == two.read_bytes(), name
+
+
+def test_json(config, capsys):
+    """--json: one object a line on stdout, the last one a summary; files that are lost are told."""
+    line = words(config, "--json", "-q")
+    (config.parent / "songs" / "song0" / "bass.npy").write_bytes(b"")
+    assert main(line) == 0
+    said = capsys.readouterr()
+    rows = [json.loads(text) for text in said.out.splitlines()]
+    assert [row["event"] for row in rows] == ["quarantine", "valid", "step", "valid", "summary"]
+    assert rows[-1]["lost"] == 1 and rows[-1]["step"] == 6 and rows[2]["audio_s_per_s"] > 0
+    assert said.err.count("\n") == 1 and "bass.npy" in said.err
+
+
+@pytest.mark.parametrize("colour", [{"NO_COLOR": "1"}, {"FORCE_COLOR": "1"}])
+def test_live_view(config, capsys, monkeypatch, colour):
+    """With a bar there are step, loss and speed beside it, and the lines of the log above; NO_COLOR has no colours."""
+    for name, value in {"TERM": "xterm", "COLUMNS": "160", **colour}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert main(words(config, "--progress", "bar")) == 0
+    said = capsys.readouterr().err
+    assert "valid bass" in said and "saved" in said
+    if "FORCE_COLOR" in colour:
+        assert "loss" in said and " s/s" in said
+    else:
+        assert "\x1b[3" not in said
+
+
+def test_plot(config, capsys):
+    """--plot draws the curves of all parts of a run; without logs, or with a config as well, it says what is wrong."""
+    assert main(words(config, "--stop-after", "4")) == 0
+    assert main(words(config)) == 0
+    run = config.parent / "run"
+    capsys.readouterr()
+    assert main(["train", "--plot", str(run)]) == 0
+    assert capsys.readouterr().out == f"{run / 'curves.png'}\n"
+    assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert curves(run)["valid/all"][0] == [3, 6]
+    assert main(["train", "--plot", str(config.parent / "songs")]) == 4
+    assert main(["train", str(config), "--plot", str(run)]) == 2
+    assert main(["train"]) == 2
+
+
+def test_full_disk_of_logs(config, capsys, monkeypatch):
+    """No space for the logs in the middle of the run: one line, exit code 7, the last save whole."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    assert main(words(config, "--stop-after", "4")) == 0
+    before = (config.parent / "run" / "state.pt").read_bytes()
+    monkeypatch.setattr(Fabric, "log_dict", full)
+    capsys.readouterr()
+    assert main(words(config)) == 7
+    assert "the disk is full" in capsys.readouterr().err.splitlines()[-1]
+    assert (config.parent / "run" / "state.pt").read_bytes() == before
+
+
+def test_a_run_can_start_from_a_checkpoint(config, capsys):
     """With `start` the first weights are those of the checkpoint; one of another shape is refused in one line."""
-    assert subprocess.run(command(config), capture_output=True, check=False).returncode == 0
-    first = config.parent / "run"
-    changes = [f"start={first}", "steps=1", "rate=0.0", "matrix_rate=0.0", "weight_decay=0.0"]
-    more = command(config, *changes)
-    more[more.index(str(first))] = str(tmp_path / "second")
-    done = subprocess.run(more, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    before, after = (load_file(folder / "model.safetensors") for folder in (first, tmp_path / "second"))
+    assert main(words(config, out="first")) == 0
+    first = config.parent / "first"
+    still = [f"start={first}", "steps=1", "rate=0.0", "matrix_rate=0.0", "weight_decay=0.0"]
+    assert main(words(config, *still, out="second")) == 0
+    before, after = (load_file(config.parent / run / "model.safetensors") for run in ("first", "second"))
     assert all(torch.equal(before[name], after[name]) for name in before)
-    wrong = subprocess.run([*more, "network.width=32", "-o", str(tmp_path / "third")], capture_output=True, text=True)
-    assert wrong.returncode == 2 and "another shape" in wrong.stderr.splitlines()[-1]
+    capsys.readouterr()
+    assert main(words(config, *still, "network.width=32", out="third")) == 2
+    assert "another shape" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_a_signal_saves_and_ends(config):
+def test_other_stems_than_those_of_the_start(config, tmp_path):
+    """A run on vocals, drums and the rest starts from a network of bass, drums, other, whose sizes it takes over."""
+    assert main(words(config, out="first")) == 0
+    for k in range(2):
+        for name in ("vocals", "drums", "bass", "guitar"):
+            put(tmp_path / "own" / f"song{k}" / f"{name}.wav", tone(100 + 50 * k, 3.0, 22050), 22050)
+    own = tmp_path / "own.toml"
+    names = 'network = {names = ["vocals", "drums", "rest"]}\nstems = {rest = ["bass", "guitar"]}\n'
+    own.write_text(CONFIG + f'start = "{tmp_path / "first"}"\n' + names)
+    line = ["train", str(own), "--data", str(tmp_path / "own"), "-o", str(tmp_path / "run"), "-d", "cpu", "steps=2"]
+    assert main(line) == 0 and main(line) == 0
+    separator = checkpoints.load(tmp_path / "run")
+    assert (separator.names, separator.rate) == (("vocals", "drums", "rest"), 8000)
+
+
+def test_a_network_that_knows_no_such_stem(config, capsys):
+    """[stems] for a stem that the network does not have is a mistake."""
+    assert main(words(config, 'stems.voice=["vocals"]')) == 2
+    assert "[stems] voice: the network has bass, drums, other" in capsys.readouterr().err
+
+
+def test_a_signal_saves_and_ends(config, capsys):
     """SIGTERM in the middle of a long run: saved, exit code 0, and the next call goes on from there."""
-    process = subprocess.Popen(command(config, "steps=100000", "save_every=5"), stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "stemforge", *words(config, "steps=100000", "save_every=5")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     state = config.parent / "run" / "state.pt"
     deadline = time.monotonic() + 60
     while not state.exists() and time.monotonic() < deadline:
@@ -125,5 +237,6 @@ def test_a_signal_saves_and_ends(config):
     assert process.returncode == 0 and "after a signal" in said, said
     step = int(said.rsplit("at step ", 1)[1].split()[0])
     assert step >= 5
-    more = subprocess.run(command(config, "steps=100000", "--stop-after", "1"), capture_output=True, text=True)
-    assert f"step {step} of 100000" in more.stderr and f"at step {step + 1}" in more.stderr
+    assert main(words(config, "steps=100000", "--stop-after", "1")) == 0
+    more = capsys.readouterr().err
+    assert f"step {step} of 100000" in more and f"at step {step + 1}" in more

@@ -70,7 +70,7 @@ def run(config: TrainConfig, request: Request) -> None:
     state = _begun(config, out)
     since = f"from-{state.index:07d}"
     with _room(out):
-        loggers = [kind(out, name="logs", version=since) for kind in (_csv, TensorBoardLogger)]
+        loggers = [_csv(out, since), TensorBoardLogger(out, name="logs", version=since)]
     fabric = Fabric(
         accelerator=chosen.type,
         devices=1 if chosen.index is None else [chosen.index],
@@ -96,10 +96,10 @@ def run(config: TrainConfig, request: Request) -> None:
         console.result_json("summary", step=state.index, steps=config.steps, out=str(out), lost=lost, best=state.best)
 
 
-def _csv(out: Path, name: str, version: str) -> CSVLogger:
+def _csv(out: Path, version: str) -> CSVLogger:
     """A logger that starts anew where a run was killed before its first save."""
     warnings.filterwarnings("ignore", "Experiment logs directory")
-    return CSVLogger(out, name=name, version=version, flush_logs_every_n_steps=1)
+    return CSVLogger(out, name="logs", version=version, flush_logs_every_n_steps=1)
 
 
 def _begun(config: TrainConfig, out: Path) -> Run:
@@ -134,7 +134,7 @@ def _loop(
             fabric.log_dict({**line, "lost_files": len(lost.reasons)}, step=step.index)
         view.lost(lost.taken(known))
         known = len(lost.reasons)
-        if pieces and (state.index % config.validate_every == 0 or state.index == last):
+        if pieces and (state.index % config.validate_every == 0 or state.index == config.steps):
             _scored(state, fabric, pieces, out, view)
         if state.index % config.save_every == 0:
             save(state, out)

@@ -53,7 +53,7 @@ class StemFile:
             if info.channels > 2:
                 raise ValueError(f"has {info.channels} channels, one or two can be read")
             return cls(path, info.frames, 0, info.samplerate, info.channels)
-        except (OSError, ValueError, soundfile.SoundFileError) as error:
+        except (OSError, ValueError, EOFError, soundfile.SoundFileError) as error:
             raise InputError(f"stem '{path}': cannot be read ({error}). Remove it or render it again.") from error
 
     @classmethod

@@ -7,7 +7,7 @@ import json
 import os
 import pickle
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +37,12 @@ def save(run: Run, folder: Path) -> None:
     with _replacing(folder, STATE, WEIGHTS, CONFIG) as (state, weights, config):
         with _written(state) as file:
             torch.save(run.state(), file)
-        _checkpoint(run, weights, config, {"step": str(run.index)})
+        _checkpoint(run, weights, config, {"step": run.index})
 
 
 def save_best(run: Run, folder: Path, figures: Mapping[str, float]) -> None:
     """The averaged weights as a checkpoint in `folder`/best, with the figures in their metadata. Raises as `save`."""
-    about = {"step": str(run.index), **{name: f"{value:.4f}" for name, value in figures.items()}}
+    about = {"step": run.index, **{name: round(value, 4) for name, value in figures.items()}}
     with _replacing(folder / BEST, WEIGHTS, CONFIG) as (weights, config):
         _checkpoint(run, weights, config, about)
 
@@ -72,10 +72,11 @@ def resume(config: TrainConfig, folder: Path) -> Run:
     return run
 
 
-def _checkpoint(run: Run, weights: Path, config: Path, about: Mapping[str, str]) -> None:
+def _checkpoint(run: Run, weights: Path, config: Path, about: Mapping[str, float]) -> None:
+    """The averaged weights with step and figures as JSON under `training`: a second key would be in random order."""
     tensors = {k: v.detach().cpu().clone().contiguous() for k, v in averaged(run).state_dict().items()}
     with _written(weights) as file:
-        file.write(to_bytes(tensors, metadata=dict(about)))
+        file.write(to_bytes(tensors, metadata={"training": json.dumps(about)}))
     with _written(config) as file:
         file.write((json.dumps(run.network.to_config(), indent=1) + "\n").encode())
 
@@ -109,7 +110,8 @@ def _replacing(folder: Path, *names: str) -> Iterator[list[Path]]:
         raise OutputError(f"'{folder}': cannot be saved to: {why}. What was saved before is whole.") from None
     finally:
         for part in parts:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink()
 
 
 def _synced(folder: Path) -> None:

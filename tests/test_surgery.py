@@ -1,0 +1,88 @@
+"""Weights go over to a network with other stems: what it knew of a stem it still knows."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from stemforge.models.forge import Forge
+from stemforge.train.surgery import refitted
+from tiny import TINY, tiny_network
+
+OLD = tuple(TINY["names"])
+
+
+def awake(seed: int = 0, **changes) -> Forge:
+    """A network all of whose weights count."""
+    torch.manual_seed(seed)
+    network = tiny_network(**changes)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight += 0.1 * torch.randn_like(weight)
+    return network.eval().requires_grad_(False)
+
+
+def moved(network: Forge, names: tuple[str, ...]) -> Forge:
+    """The network with other stems."""
+    target = awake(1, names=list(names))
+    target.load_state_dict(refitted(network.state_dict(), network.names, names, target.state_dict()))
+    return target
+
+
+def test_another_order_is_the_same_network():
+    """The same stems in another order: separated and denoised stems are the same, in that order."""
+    old, order = awake(), [2, 0, 1]
+    new = moved(old, tuple(OLD[k] for k in order))
+    torch.manual_seed(2)
+    x, sigma = 0.1 * torch.randn(2, 3, 2, 900), torch.tensor([[0.0, 0.3, 0.7], [0.2, 0.0, 1.0]])[..., None]
+    hidden = torch.tensor([[False, False, True], [True, False, False]])
+    y = x.sum(1)
+    torch.testing.assert_close(new.separate(y), old.separate(y)[:, order], rtol=1e-4, atol=1e-6)
+    before = old.denoise(x, sigma, mixture=y, hidden=hidden)[:, order]
+    after = new.denoise(x[:, order], sigma[:, order], mixture=y, hidden=hidden[:, order])
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-6)
+
+
+def test_a_new_stem_changes_nothing_of_the_others():
+    """Without a mixture the estimates of the old stems are the same with a new one beside them, whatever it holds."""
+    old = awake()
+    new = moved(old, ("vocals", *OLD))
+    torch.manual_seed(2)
+    x, sigma = 0.1 * torch.randn(1, 4, 2, 900), torch.tensor([[0.5, 0.3, 0.7, 0.0]])[..., None]
+    after = new.denoise(x, sigma)[:, 1:]
+    torch.testing.assert_close(after, old.denoise(x[:, 1:], sigma[:, 1:]), rtol=1e-4, atol=1e-6)
+    assert new.separate(x.sum(1))[:, 0].abs().max() > 0
+
+
+def test_stems_can_be_dropped_and_all_be_new():
+    """Fewer stems are a network of their own; with none in common only the blocks are kept."""
+    old = awake()
+    few = moved(old, ("drums",))
+    y = 0.1 * torch.randn(1, 2, 900)
+    torch.testing.assert_close(few.separate(y)[:, 0], y, rtol=1e-4, atol=1e-5)
+    fresh = awake(1, names=["a", "b"])
+    other = moved(old, ("a", "b"))
+    for (key, weight), drawn in zip(other.state_dict().items(), fresh.state_dict().values(), strict=True):
+        if key.startswith("write_"):
+            assert torch.equal(weight, drawn), key
+        elif key.startswith("blocks."):
+            assert torch.equal(weight, old.state_dict()[key]), key
+
+
+def test_the_weights_that_were_given_stay():
+    """Nothing is written into the old weights, and nothing is shared with them."""
+    old = awake()
+    before = {key: weight.clone() for key, weight in old.state_dict().items()}
+    new = moved(old, ("vocals", "bass"))
+    with torch.no_grad():
+        for weight in new.parameters():
+            weight.zero_()
+    assert all(torch.equal(weight, before[key]) for key, weight in old.state_dict().items())
+
+
+@pytest.mark.parametrize("changes", [{"width": 32}, {"layers": 1}, {"channels": 1}])
+def test_other_shapes_are_refused(changes):
+    """Only the stems may differ."""
+    old, other = awake(), awake(1, **changes)
+    with pytest.raises(ValueError, match=r"weights a stem|has shape|different layers"):
+        refitted(old.state_dict(), OLD, OLD, other.state_dict())
