@@ -123,6 +123,8 @@ class Selection:
             if name not in names:
                 near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
                 guess = f" Did you mean {near[0]}?" if near else ""
+                if name.lower() in ("vocals", "voice", "vocal") and OTHER in names:
+                    guess = f" Voices are in {OTHER}. Give --{'two-stems' if self.two_stems else 'stems'} {OTHER}."
                 raise UsageError(f"stem '{name}': this checkpoint has {', '.join(names)}.{guess}")
 
     def names(self, names: tuple[str, ...]) -> tuple[str, ...]:
