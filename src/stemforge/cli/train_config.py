@@ -15,6 +15,8 @@ from stemforge.tables import CONFIG
 from stemforge.train.layouts import Wanted
 from stemforge.train.trainer import TrainConfig
 
+PRECISIONS = ("bf16-mixed", "32-true")
+
 
 def shipped() -> dict[str, Path]:
     """The configs that come with the package or the working copy, by name."""
@@ -74,7 +76,10 @@ def _checked(table: dict[str, Any], path: Path) -> TrainConfig:
         if not isinstance(value, wanted) or isinstance(value, bool):
             raise UsageError(f"config '{path}': {key} = {value!r} must be of type {wanted.__name__}.")
         values[key] = value
-    return TrainConfig(**values)
+    config = TrainConfig(**values)
+    if config.precision not in PRECISIONS:
+        raise UsageError(f"config '{path}': precision '{config.precision}' is not one of {', '.join(PRECISIONS)}.")
+    return config
 
 
 def wanted_of(config: TrainConfig, names: tuple[str, ...]) -> Wanted:
