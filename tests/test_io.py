@@ -72,6 +72,18 @@ def test_what_is_no_sound(tmp_path: Path, name: str, contents: bytes, message: s
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("subtype", ["mp3", "ogg", "opus", "flac"])
+def test_blocks_are_what_a_decoder_gives_that_never_seeks(tmp_path: Path, subtype: str) -> None:
+    """The blocks of a lossy file are the samples of the same file read at once, at the edges of blocks as well."""
+    path, rate = tmp_path / f"a.{subtype}", 48000
+    x = np.tile(np.arange(-0.5, 0.5, 1 / rate)[:, None], (8, 2))  # so simple that an mp3 keeps bits for later
+    sf.write(path, x, rate, **({"format": "OGG", "subtype": "OPUS"} if subtype == "opus" else {}))
+    whole = sf.read(path, dtype="float32")[0]
+    found = torch.cat(list(blocks(probe(path))), dim=-1).T.numpy()
+    assert found.shape == whole.shape
+    assert np.abs(found - whole).max() == 0
+
+
 def test_missing_files(tmp_path: Path) -> None:
     """What is not there, or is a folder, is told apart."""
     with pytest.raises(InputError, match="no such file"):

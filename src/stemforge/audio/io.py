@@ -175,11 +175,23 @@ def native(path: Path) -> bytes | str:
     return os.fsencode(path) if os.name == "posix" else str(path)
 
 
+class _Straight(soundfile.SoundFile):
+    """A file that is read on and on.
+
+    soundfile seeks after every read of a file that can seek. In an mp3 of variable bit rate the decoder may then lack
+    bits that came before, and a block begins with a twentieth of a second of wrong samples.
+    """
+
+    def seekable(self) -> bool:
+        """Never, so that it does not."""
+        return False
+
+
 def _frames(source: Source) -> Iterator[np.ndarray]:
     """Blocks (time, channel) from frame `first` on where it can be found exactly, otherwise from the start."""
     done = source.first if source.exact else 0
     try:
-        with soundfile.SoundFile(native(source.file)) as file:
+        with _Straight(native(source.file)) as file:
             if done:
                 file.seek(done)
             buffer = np.empty((_BLOCK, source.channels), np.float32)

@@ -23,11 +23,11 @@ class Layout:
     top: Path
     model: str
     seed: int
-    template: str | None = None
+    template: str = DEFAULT
 
     def __post_init__(self) -> None:
         """Raises UsageError for a template that names something unknown, or leads out of the folder."""
-        template = self.template or DEFAULT
+        template = self.template
         try:
             used = [part[1:] for part in string.Formatter().parse(template)]
         except ValueError as error:
@@ -45,7 +45,7 @@ class Layout:
     @property
     def is_default(self) -> bool:
         """True for the template that is taken when none is given."""
-        return self.template in (None, DEFAULT)
+        return self.template == DEFAULT
 
     def place(self, item: Item) -> Place:
         """Where the stems of a song go. The sidecar is in the deepest folder that all of them share."""
@@ -65,10 +65,10 @@ class Layout:
 
     @property
     def _root(self) -> Path:
-        return self.top if "{model}" in (self.template or "") else self.top / self.model
+        return self.top if "{model}" in self.template else self.top / self.model
 
     def _parts(self) -> tuple[str, ...]:
-        return tuple(part for part in (self.template or DEFAULT).split("/") if part not in ("", "."))
+        return tuple(part for part in self.template.split("/") if part not in ("", "."))
 
     def _filled(self, parts: Iterable[str], item: Item, stem: str = "", ending: str = "") -> Iterator[str]:
         """The parts with their fields filled in; {reldir} alone may become several, or none."""
@@ -116,6 +116,6 @@ def check(layout: Layout, items: list[Item], stems: tuple[str, ...] | None, endi
 
 def _collide(layout: Layout, one: Item, other: Item, path: Path) -> None:
     advice = "Rename one, or separate them in two runs with different --out."
-    if not layout.is_default and "{reldir}" not in str(layout.template):
+    if not layout.is_default and "{reldir}" not in layout.template:
         advice = "Put {reldir} into --filename, or separate them in two runs with different --out."
     raise UsageError(f"'{one.path}' and '{other.path}': both would be written to '{path}'. {advice}")

@@ -14,7 +14,7 @@ from stemforge import checkpoints
 from stemforge.audio.io import Source, probe
 from stemforge.cli import console, ledger, lists
 from stemforge.cli.inputs import Gathered, Item, check_writable, gather
-from stemforge.cli.layout import Layout
+from stemforge.cli.layout import DEFAULT, Layout
 from stemforge.cli.layout import check as check_layout
 from stemforge.cli.separate_request import Request
 from stemforge.errors import InputError, SpaceError, StemforgeError, UsageError
@@ -102,7 +102,9 @@ def run(request: Request) -> int:
     checkpoint = checkpoints.find(request.checkpoint)
     if checkpoint.stems is not None:
         request.selection.check(all_names(checkpoint.stems))
-    layout = Layout(request.out, checkpoint.name, request.seed, request.filename)
+    layout = Layout(
+        request.out, checkpoint.name, request.seed, DEFAULT if request.filename is None else request.filename
+    )
     gathered = _gathered(request)
     kept = None if checkpoint.stems is None else request.selection.names(all_names(checkpoint.stems))
     check_layout(layout, gathered.items, kept, request.encoding.container)
