@@ -175,7 +175,7 @@ def native(path: Path) -> bytes | str:
     return os.fsencode(path) if os.name == "posix" else str(path)
 
 
-class _Straight(soundfile.SoundFile):
+class _Straight(soundfile.SoundFile):  # type: ignore[misc]
     """A file that is read on and on.
 
     soundfile seeks after every read of a file that can seek. In an mp3 of variable bit rate the decoder may then lack
