@@ -1,6 +1,7 @@
 """The `stemforge` command in real processes that start fast, forked from one that has imported all and run nothing.
 
-`python tests/forked.py` reads requests from its standard input, one JSON object a line, and answers with exit codes.
+`python tests/forked.py` reads requests from its standard input, one JSON object a line, and answers with numbers: that
+of the process, or its exit code.
 `python tests/forked.py SOCKET` serves a program for shells; `python tests/forked.py SOCKET ARGUMENTS...` is it,
 with the standard streams, the folder and the environment of its caller.
 """
@@ -37,9 +38,21 @@ class Commands:
             out, err = Path(folder, "out"), Path(folder, "err")
             files = {"stdout": str(out), "stderr": str(err)}
             request = {"arguments": arguments, "cwd": str(Path.cwd()), "environment": dict(os.environ), **files}
-            print(json.dumps(request), file=self._server.stdin, flush=True)
-            code = int(self._server.stdout.readline())
+            code = self.wait(self._ask(request))
             return subprocess.CompletedProcess(arguments, code, out.read_text(), err.read_text())
+
+    def start(self, *arguments: str) -> int:
+        """The process of a command that runs by itself, its output lost; `wait` for it."""
+        files = {"stdout": os.devnull, "stderr": os.devnull}
+        return self._ask({"arguments": arguments, "cwd": str(Path.cwd()), "environment": dict(os.environ), **files})
+
+    def wait(self, process: int) -> int:
+        """The exit code of a process, or minus the signal that ended it."""
+        return self._ask({"wait": process})
+
+    def _ask(self, request: dict) -> int:
+        print(json.dumps(request), file=self._server.stdin, flush=True)
+        return int(self._server.stdout.readline())
 
 
 class Shell:
@@ -138,8 +151,11 @@ def serve() -> None:
     prepare()
     for line in sys.stdin:
         request = json.loads(line)
+        if "wait" in request:
+            print(os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1]), flush=True)
+            continue
         if child := os.fork():
-            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+            print(child, flush=True)
             continue
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         for number, name in ((1, "stdout"), (2, "stderr")):

@@ -1,73 +1,30 @@
-"""Many songs at once: lists, templates, shards, reports, locks, parts of songs, and what a killed run leaves behind."""
+"""Many songs at once: lists, templates, shards, reports, parts of songs, stdin."""
 
 from __future__ import annotations
 
 import io
 import json
 import os
-import signal
-import socket
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile as sf
 
-from shares import Shares, make_checkpoint
-from stemforge import checkpoints
+from places import RATE, error, prepared, song, tree
+from shares import make_checkpoint
 from stemforge.cli import ledger, lists
 from stemforge.cli.inputs import Item
 from stemforge.cli.layout import Layout, check
 from stemforge.cli.main import main
 from stemforge.cli.separate_request import seconds
 from stemforge.errors import InputError, UsageError
-from stemforge.models.registry import ARCHITECTURES
-from stemforge.tasks import locks
-from stemforge.tasks.locks import Lock, LockedError
-
-RATE = 44100
-COMMAND = [sys.executable, str(Path(__file__).parent / "shares.py")]
 
 
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in, with a table of `bands`, the default, and `slow`."""
-    monkeypatch.setitem(ARCHITECTURES, "shares", Shares)
-    for name, delay in (("slow", 0.2), ("bands", 0)):
-        make_checkpoint(tmp_path / "ck" / name, delay=delay)
-    entries = [checkpoints.entry_for(tmp_path / "ck" / name, default=name == "bands") for name in ("slow", "bands")]
-    (tmp_path / "ck" / "own.toml").write_text("\n".join(entries))
-    monkeypatch.setenv("STEMFORGE_CHECKPOINTS", str(tmp_path / "ck" / "own.toml"))
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    for name in ("STEMFORGE_MODEL", "STEMFORGE_OUT", "STEMFORGE_DEVICE"):
-        monkeypatch.delenv(name, raising=False)
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    return tmp_path
-
-
-def song(name: str, seconds: float = 0.2) -> np.ndarray:
-    path = Path(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    x = (0.2 * np.random.default_rng(len(name)).standard_normal((int(seconds * RATE), 2))).astype(np.float32)
-    sf.write(os.fsencode(path), x, RATE, format=path.suffix[1:].upper(), subtype="PCM_16")
-    return sf.read(os.fsencode(path), dtype="float32")[0]
-
-
-def tree(folder: str = "separated") -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file())
-
-
-def error(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line of a refusal; nothing was written and nothing is on stdout."""
-    out, err = capsys.readouterr()
-    assert out == "" and err.count("\n") == 1 and err.startswith("stemforge: error: ")
-    assert not Path("separated").exists()
-    return err
+    """Every test works in a folder of its own."""
+    return prepared(tmp_path, monkeypatch)
 
 
 # lists
@@ -335,174 +292,6 @@ def test_temporary_folders_of_killed_runs_go(place: Path) -> None:
     with lists.temporary() as folder:
         assert Path(folder).parent == place
     assert [path.name for path in place.glob("stemforge-*")] == [f"stemforge-{os.getppid()}-x"]
-
-
-# locks
-
-
-def test_lock_keeps_others_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """While one holds the lock another passes over the song; afterwards there is no trace of it."""
-    song("x.wav")
-    folder = Path("separated/bands/x")
-    with Lock(folder / ".stemforge.lock").acquire():
-        assert main(["separate", "x.wav"]) == 0
-        assert f"x.wav: process {os.getpid()} is separating it" in capsys.readouterr().err
-        with pytest.raises(LockedError):
-            Lock(folder / ".stemforge.lock").acquire()
-        assert [path.name for path in folder.iterdir()] == [".stemforge.lock"]
-    assert not Path("separated").exists()
-    assert main(["separate", "x.wav"]) == 0
-    assert len(tree()) == 4
-
-
-@pytest.mark.parametrize(
-    ("change", "age", "lives"),
-    [
-        ({}, 0, True),
-        ({"pid": 99999999}, 0, False),
-        ({"begun": "1"}, 0, False),
-        ({"host": "elsewhere"}, 0, True),
-        ({"host": "elsewhere"}, locks.DEAD_AFTER + 9, False),
-        (None, 0, True),
-        (None, locks.BEAT + 9, False),
-    ],
-)
-def test_stale_locks(change: dict | None, age: float, lives: bool) -> None:
-    """The lock of a dead process is taken over; of another machine, when it was not touched for long."""
-    own = {"host": socket.gethostname(), "pid": os.getppid(), "begun": locks._begun(os.getppid())}
-    path = Path(".x.lock")
-    path.write_text(json.dumps(own | change) if change is not None else "")
-    os.utime(path, (time.time() - age,) * 2)
-    if lives:
-        with pytest.raises(LockedError):
-            Lock(path).acquire()
-        assert path.exists()
-    else:
-        with Lock(path).acquire():
-            assert json.loads(path.read_text())["pid"] == os.getpid()
-        assert not path.exists()
-    assert not list(Path().glob(".*.part"))
-
-
-def test_lock_is_touched_and_lost_locks_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The owner touches its lock; a lock that another process took over is not removed."""
-    monkeypatch.setattr(locks, "BEAT", 0.01)
-    path = Path(".x.lock")
-    with Lock(path).acquire():
-        os.utime(path, (0, 0))
-        deadline = time.monotonic() + 20
-        while path.stat().st_mtime < 1e9 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert path.stat().st_mtime > 1e9
-        path.write_text('{"token": "of another"}')
-    assert path.exists()
-
-
-@pytest.mark.skipif(os.name != "posix", reason="signals of posix")
-def test_kill_and_again(place: Path) -> None:
-    """Killed in a song or between two, the same command ends with what an undisturbed one makes, and nothing hidden."""
-    for n in range(3):
-        song(f"in/{n}.wav", 1.2)
-    command = ["separate", "in", "-n", "slow", "--flac", "--report", "r.jsonl"]
-    assert main([*command, "-o", "calm"]) == 0
-    for moment in (lambda: list(Path("out").rglob(".drums*")), lambda: list(Path("out").rglob("1/.*.part"))):
-        process = subprocess.Popen(
-            [*COMMAND, *command, "-o", "out"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
-        deadline = time.monotonic() + 60
-        while not moment() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert list(Path("out").rglob(".stemforge.lock"))
-    assert main([*command, "-o", "out"]) == 0
-    assert tree("out") == tree("calm") and len(tree("out")) == 12
-    for name in tree("out"):
-        if name.endswith(".flac"):
-            assert Path("out", name).read_bytes() == Path("calm", name).read_bytes()
-
-
-# ffmpeg
-
-FFMPEG = """#!{python} -S
-import sys, struct
-arguments = sys.argv[1:]
-open("asked", "a").write("\\0".join(arguments) + "\\n")
-path = arguments[arguments.index("-i") + 1]
-assert path.startswith("file:") and "-nostdin" in arguments and arguments[-1] == "pipe:1"
-contents = open(path[5:], "rb").read()
-if contents.startswith(b"SILENT"):
-    sys.exit("Stream map '0:a:0' matches no streams.")
-if contents.startswith(b"BAD"):
-    sys.exit(path + ": Invalid data found when processing input")
-print("  Duration: 00:00:01.00, start: 0.000000, bitrate: 128 kb/s", file=sys.stderr)
-sound = contents[8:8 + 8 * 64] if "-frames:a" in arguments else contents[8:]
-out = sys.stdout.buffer
-out.write(b"RIFF\\xff\\xff\\xff\\xffWAVELIST" + struct.pack("<I", 3) + b"abc\\0")
-out.write(b"fmt " + struct.pack("<IHHIIHH", 16, 3, 2, 44100, 352800, 8, 32) + b"data\\xff\\xff\\xff\\xff")
-out.write(sound)
-if contents.startswith(b"TORN") and "-frames:a" not in arguments:
-    out.flush()
-    sys.exit("Error while decoding stream")
-"""
-
-
-@pytest.fixture
-def ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program `ffmpeg` that knows one format: eight letters, then float stereo samples."""
-    program = tmp_path / "bin" / "ffmpeg"
-    program.parent.mkdir()
-    program.write_text(FFMPEG.format(python=sys.executable))
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(program.parent))
-
-
-def foreign(name: str, kind: bytes = b"SOUND", frames: int = RATE) -> np.ndarray:
-    x = (0.2 * np.random.default_rng(3).standard_normal((frames, 2))).astype("<f4")
-    Path(name).parent.mkdir(exist_ok=True)
-    Path(name).write_bytes(kind.ljust(8) + x.tobytes())
-    return x
-
-
-@pytest.mark.skipif(os.name != "posix", reason="a script as a program")
-def test_ffmpeg(ffmpeg: None, capsys: pytest.CaptureFixture[str]) -> None:
-    """What only ffmpeg reads is separated with all its frames, whatever its name; a part of it as well."""
-    name = "in/-i $(touch x); 'a\".M4A"
-    x = foreign(name, frames=RATE + 321)
-    foreign("in/film.mkv")
-    assert main(["separate", "in"]) == 0
-    (folder,) = Path("separated/bands").iterdir()
-    assert np.abs(sum(sf.read(path, dtype="float32")[0] for path in folder.glob("*.wav")) - x).max() < 1e-6
-    assert main(["separate", name, "--start", "0.5", "--end", "0.75", "-o", "part", "-q"]) == 0
-    found = sum(sf.read(path, dtype="float32")[0] for path in Path("part/bands", folder.name).glob("*.wav"))
-    assert np.abs(found - x[RATE // 2 : RATE * 3 // 4]).max() < 1e-6
-    assert not Path("x").exists() and "says" not in capsys.readouterr().err
-    assert all("\0-protocol_whitelist\0file,pipe\0" in line for line in Path("asked").read_text().splitlines())
-
-
-@pytest.mark.skipif(os.name != "posix", reason="a script as a program")
-@pytest.mark.parametrize(
-    ("kind", "words"),
-    [
-        (b"SILENT", "has no audio stream"),
-        (b"BAD", "ffmpeg cannot read it: Invalid data found when processing input. Convert"),
-        (b"TORN", "ffmpeg cannot read it: Error while decoding stream. Convert"),
-    ],
-)
-def test_ffmpeg_fails(ffmpeg: None, kind: bytes, words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """What ffmpeg says comes on one line, and nothing half-written stays."""
-    foreign("x.mp4", kind)
-    assert main(["separate", "x.mp4", "-q"]) == 4
-    assert words in error(capsys)
-
-
-def test_without_ffmpeg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its absence is told with what to do; the other songs are done."""
-    monkeypatch.setenv("PATH", str(tmp_path))
-    foreign("in/x.m4a")
-    song("in/y.wav")
-    assert main(["separate", "in"]) == 3
-    assert "'in/x.m4a': needs ffmpeg to read .m4a. Install ffmpeg, or convert it" in capsys.readouterr().err
 
 
 def test_stems_of_a_strange_checkpoint_stay_in_the_folder(capsys: pytest.CaptureFixture[str]) -> None:

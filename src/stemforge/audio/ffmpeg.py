@@ -113,5 +113,5 @@ def _header(file: IO[bytes], path: Path, said: bytes) -> tuple[int, int]:
 
 def _unreadable(path: Path, said: bytes) -> InputError:
     lines = said.decode("utf-8", "replace").strip().splitlines()
-    why = re.sub(r"^file:.*?: ", "", lines[-1].strip()) if lines else "it gave no sound"
+    why = re.sub(r"^(\[[^]]*\] ?)+|^file:.*?: ", "", lines[-1].strip()) if lines else "it gave no sound"
     return InputError(f"'{path}': ffmpeg cannot read it: {why.rstrip('.')}. Convert it to wav or flac.")

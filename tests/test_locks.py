@@ -1,0 +1,118 @@
+"""Two processes, one folder: locks, and what a killed run leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from forked import Commands
+from places import prepared, song, tree
+from stemforge.cli.main import main
+from stemforge.tasks import locks
+from stemforge.tasks.locks import Lock, LockedError
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test works in a folder of its own."""
+    return prepared(tmp_path, monkeypatch)
+
+
+def test_lock_keeps_others_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """While one holds the lock another passes over the song; afterwards there is no trace of it."""
+    song("x.wav")
+    folder = Path("separated/bands/x")
+    with Lock(folder / ".stemforge.lock").acquire():
+        assert main(["separate", "x.wav"]) == 0
+        assert f"x.wav: process {os.getpid()} is separating it" in capsys.readouterr().err
+        with pytest.raises(LockedError):
+            Lock(folder / ".stemforge.lock").acquire()
+        assert [path.name for path in folder.iterdir()] == [".stemforge.lock"]
+    assert not Path("separated").exists()
+    assert main(["separate", "x.wav"]) == 0
+    assert len(tree()) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "age", "lives"),
+    [
+        ({}, 0, True),
+        ({"pid": 99999999}, 0, False),
+        ({"begun": "1"}, 0, False),
+        ({"host": "elsewhere"}, 0, True),
+        ({"host": "elsewhere"}, locks.DEAD_AFTER + 9, False),
+        (None, 0, True),
+        (None, locks.BEAT + 9, False),
+    ],
+)
+def test_stale_locks(change: dict | None, age: float, lives: bool) -> None:
+    """The lock of a dead process is taken over; of another machine, when it was not touched for long."""
+    own = {"host": socket.gethostname(), "pid": os.getppid(), "begun": locks._begun(os.getppid())}
+    path = Path(".x.lock")
+    path.write_text(json.dumps(own | change) if change is not None else "")
+    os.utime(path, (time.time() - age,) * 2)
+    if lives:
+        with pytest.raises(LockedError):
+            Lock(path).acquire()
+        assert path.exists()
+    else:
+        with Lock(path).acquire():
+            assert json.loads(path.read_text())["pid"] == os.getpid()
+        assert not path.exists()
+    assert not list(Path().glob(".*.part"))
+
+
+def test_lock_is_touched_and_lost_locks_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The owner touches its lock; a lock that another process took over is not removed."""
+    monkeypatch.setattr(locks, "BEAT", 0.01)
+    path = Path(".x.lock")
+    with Lock(path).acquire():
+        os.utime(path, (0, 0))
+        deadline = time.monotonic() + 20
+        while path.stat().st_mtime < 1e9 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert path.stat().st_mtime > 1e9
+        path.write_text('{"token": "of another"}')
+    assert path.exists()
+
+
+def made(folder: str) -> dict[str, bytes | dict]:
+    """All files of a folder: the bytes of sound, the contents of sidecars but for times."""
+    files = {name: Path(folder, name) for name in tree(folder)}
+    return {
+        name: json.loads(path.read_text()) | {"elapsed_s": 0} if path.suffix == ".json" else path.read_bytes()
+        for name, path in files.items()
+    }
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of posix")
+@pytest.mark.parametrize(("songs", "kills"), [(8, 5), pytest.param(30, 50, marks=pytest.mark.slow)])
+def test_kill_and_again(songs: int, kills: int) -> None:
+    """Killed at any moment, the same command ends with what an undisturbed one makes, and nothing hidden is left."""
+    for n in range(songs):
+        song(f"in/{n % 3}/{n:02d}.wav", 0.3 + 0.1 * (n % 4))
+    command = ["separate", "in", "--int16", "-q"]
+    moments = np.random.default_rng(0).permutation(kills)
+    with Commands() as commands:
+        begun = time.monotonic()
+        assert commands.run(*command, "-o", "calm").returncode == 0
+        whole, calm, cut = time.monotonic() - begun, made("calm"), 0
+        for moment in moments:
+            process = commands.start(*command, "-o", "out")
+            time.sleep(whole * (moment + 0.5) / kills)
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+            cut += commands.wait(process) == -signal.SIGKILL
+            assert commands.run(*command, "-o", "out").returncode == 0
+            assert made("out") == calm
+            shutil.rmtree("out")
+    assert cut >= kills // 2 and len(calm) == 4 * songs
