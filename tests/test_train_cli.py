@@ -220,6 +220,13 @@ def test_other_stems_than_those_of_the_start(config, tmp_path):
     assert (separator.names, separator.rate) == (("vocals", "drums", "rest"), 8000)
 
 
+def test_a_stem_that_no_song_has_is_told(config, capsys):
+    """A network with a flute on songs without one: a warning says what it will learn, once."""
+    assert main(words(config, "steps=1", 'network.names=["bass", "flute"]', "--progress", "none")) == 0
+    said = capsys.readouterr().err
+    assert said.count("no song has flute: the network will learn that there is none") == 1
+
+
 def test_a_network_that_knows_no_such_stem(config, capsys):
     """[stems] for a stem that the network does not have is a mistake."""
     assert main(words(config, 'stems.voice=["vocals"]')) == 2

@@ -52,23 +52,16 @@ def draw(run: Path) -> Path:
     needed("matplotlib")
     from matplotlib.figure import Figure
 
-    valid = [key for key in found if key.startswith("valid/")]
-    other = ("learning_rate", "audio_s_per_s", "grad_norm", "skipped", "lost_files")
-    losses = [key for key in found if key not in other and key not in valid]
-    panels = (
-        ("validation", valid, "linear"),
-        ("training", losses, "linear"),
-        ("gradient norm", ["grad_norm"], "log"),
-        ("learning rate", ["learning_rate"], "linear"),
-    )
-    figure = Figure(figsize=(12, 8), layout="constrained")
+    panels = [panel for panel in _panels(found) if panel[1]]
+    rows = -(-len(panels) // 2)
+    figure = Figure(figsize=(12, 3.5 * rows), layout="constrained")
     for k, (title, keys, scale) in enumerate(panels):
-        axes = figure.add_subplot(2, 2, k + 1, title=title, xlabel="step", yscale=scale)
-        for key in (key for key in keys if key in found):
+        axes = figure.add_subplot(rows, 2, k + 1, title=title, xlabel="step", yscale=scale)
+        for key in keys:
             steps, values = found[key]
             axes.plot(steps, values, label=key.removeprefix("valid/"), linewidth=2 if key == "valid/all" else 1)
         axes.grid(alpha=0.3)
-        if axes.lines and len(keys) > 1:
+        if len(keys) > 1:
             axes.legend(fontsize="small")
     target = run / "curves.png"
     try:
@@ -76,3 +69,20 @@ def draw(run: Path) -> Path:
     except OSError as error:
         raise OutputError(f"'{target}': cannot be written: {error.strerror}. Check the disk.") from None
     return target
+
+
+def _panels(found: Curves) -> list[tuple[str, list[str], str]]:
+    """Title, columns and scale of the vertical axis of each panel."""
+    single = {
+        "sdr_db": "SI-SDR of training crops, dB",
+        "grad_norm": "gradient norm",
+        "learning_rate": "learning rate",
+        "audio_s_per_s": "audio seconds per second",
+    }
+    valid = [key for key in found if key.startswith("valid/")]
+    losses = [key for key in found if key not in (*single, *valid, "skipped", "lost_files", "waiting")]
+    title = "validation loss" if valid == ["valid/loss"] else "validation: active SI-SDR improvement, dB"
+    singles = [
+        (name, [key] if key in found else [], "log" if key == "grad_norm" else "linear") for key, name in single.items()
+    ]
+    return [(title, valid, "linear"), ("parts of the loss", losses, "linear"), *singles]

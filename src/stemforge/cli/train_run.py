@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import signal
 import time
 import warnings
@@ -26,6 +27,8 @@ from stemforge.train.data import Batches, find_songs, quarantine_of
 from stemforge.train.recipes import Pieces, batches_of, pieces_of, score_of, scores_of
 from stemforge.train.saving import resume, save, save_best
 from stemforge.train.trainer import Run, TrainConfig, adopt, averaged, fit
+
+log = logging.getLogger("stemforge")
 
 
 @contextmanager
@@ -83,6 +86,12 @@ def run(config: TrainConfig, request: Request) -> None:
         songs = batches.songs
         hours = sum(s.frames for s in songs) / state.network.rate / 3600
         report.note(f"{len(songs)} songs, {hours:.1f} h, {chosen}, step {state.index} of {config.steps}")
+        if missing := [name for name in state.network.names if not any(name in song.stems for song in songs)]:
+            log.warning(
+                "no song has %s: the network will learn that there is none. Leave it out of network.names, or say in "
+                "[stems] what it is called here.",
+                ", ".join(missing),
+            )
         view = View(report, state.index, last, json=request.json)
         view.lost(quarantine_of(songs).taken(0))
         with _room(out):

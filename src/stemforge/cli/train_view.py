@@ -70,7 +70,8 @@ class View:
 def summary(steps: Sequence[Step], seconds: float) -> dict[str, float]:
     """Means over steps: the parts of each task's loss, gradient norm, learning rate, audio seconds a second.
 
-    Steps that were left out for not being finite are counted as `skipped`.
+    `waiting` is the share of the time in which no batch was there; steps that were left out for not being finite are
+    counted as `skipped`.
     """
     taken = [step for step in steps if not step.skipped]
     parts: dict[str, list[float]] = {}
@@ -84,4 +85,11 @@ def summary(steps: Sequence[Step], seconds: float) -> dict[str, float]:
     if len(taken) < len(steps):
         means["skipped"] = float(len(steps) - len(taken))
     heard = sum(step.audio_seconds for step in steps)
-    return {**means, "learning_rate": steps[-1].learning_rate, "audio_s_per_s": heard / max(seconds, 1e-9)}
+    seconds = max(seconds, 1e-9)
+    waiting = min(1.0, sum(step.waited for step in steps) / seconds)
+    return {
+        **means,
+        "learning_rate": steps[-1].learning_rate,
+        "audio_s_per_s": heard / seconds,
+        "waiting": waiting,
+    }

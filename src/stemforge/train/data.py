@@ -64,7 +64,7 @@ def _opened(files: tuple[Path, ...], rate: int, quarantine: Quarantine) -> Stem 
         try:
             parts.append(StemFile.open(path))
         except InputError as error:
-            quarantine.add(path, str(error))
+            quarantine.add(path, str(error.__cause__ or error))
     return stem_of(tuple(parts), rate).watched(quarantine) if parts else None
 
 

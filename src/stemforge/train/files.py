@@ -58,7 +58,7 @@ class StemFile:
 
     @classmethod
     def _array(cls, path: Path) -> StemFile:
-        array = np.load(path, mmap_mode="r")
+        array = np.lib.format.open_memmap(path, mode="r")
         if array.dtype != np.int16 or array.ndim != 2 or array.shape[1] not in (1, 2) or not array.flags.c_contiguous:
             raise ValueError(f"holds {array.dtype} {array.shape}, not int16 (time, 1 or 2)")
         return cls(path, len(array), int(array.offset), 0, array.shape[1])

@@ -6,10 +6,11 @@ Every random draw of step k comes from (seed, k), so a run that was cut and resu
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
 import torch
@@ -56,7 +57,11 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Step:
-    """What one step did. index counts from 0; audio_seconds is what it heard; skipped: it was not finite, no step."""
+    """What one step did.
+
+    index counts from 0; audio_seconds is what it heard; skipped: it was not finite and changed nothing; waited: seconds
+    until its batch was there.
+    """
 
     index: int
     task: str
@@ -66,6 +71,7 @@ class Step:
     audio_seconds: float
     parts: Mapping[str, float]
     skipped: bool = False
+    waited: float = 0.0
 
 
 @dataclass
@@ -160,7 +166,9 @@ def fit(run: Run, batches: Batches, fabric: Fabric) -> Iterator[Step]:
         coming = deque(ahead.submit(batches.batch, run.index + k) for k in range(AHEAD))
         try:
             while run.index < config.steps:
+                since = time.perf_counter()
                 batch = coming.popleft().result()
+                waited = time.perf_counter() - since
                 coming.append(ahead.submit(batches.batch, run.index + AHEAD))
                 step = _step(run, model, optimizers, to_device(batch, fabric.device), fabric)
                 lost = lost + 1 if step.skipped else 0
@@ -170,7 +178,7 @@ def fit(run: Run, batches: Batches, fabric: Fabric) -> Iterator[Step]:
                         "matrix_rate, or run `stemforge data check`; the same command goes on from the last save."
                     )
                 files.check()
-                yield step
+                yield replace(step, waited=waited)
         finally:
             ahead.shutdown(cancel_futures=True)
 
