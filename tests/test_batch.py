@@ -270,6 +270,16 @@ def test_shifts() -> None:
     assert json.loads(Path("b/bands/x/stemforge.json").read_text())["recipe"]["settings"]["shifts"] == 3
 
 
+def test_tags() -> None:
+    """Title and artist of the song are in its stems."""
+    with sf.SoundFile("y.wav", "w", RATE, 1) as file:
+        file.title, file.artist = "Ça", "[x]"
+        file.write(np.zeros(9))
+    assert main(["separate", "y.wav", "--flac", "-q"]) == 0
+    with sf.SoundFile("separated/bands/y/drums.flac") as file:
+        assert (file.title, file.artist) == ("Ça (drums)", "[x]")
+
+
 # stdin and stdout
 
 

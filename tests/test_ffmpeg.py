@@ -34,7 +34,8 @@ if contents.startswith(b"BAD"):
 print("  Duration: 00:00:01.00, start: 0.000000, bitrate: 128 kb/s", file=sys.stderr)
 sound = contents[8:8 + 8 * 64] if "-frames:a" in arguments else contents[8:]
 out = sys.stdout.buffer
-out.write(b"RIFF\\xff\\xff\\xff\\xffWAVELIST" + struct.pack("<I", 3) + b"abc\\0")
+out.write(b"RIFF\\xff\\xff\\xff\\xffWAVEjunk" + struct.pack("<I", 3) + b"abc\\0")
+out.write(b"LIST" + struct.pack("<I", 18) + b"INFOINAM" + struct.pack("<I", 5) + b"Song\\0\\0")
 out.write(b"fmt " + struct.pack("<IHHIIHH", 16, 3, 2, 44100, 352800, 8, 32) + b"data\\xff\\xff\\xff\\xff")
 out.write(sound)
 if contents.startswith(b"TORN") and "-frames:a" not in arguments:
@@ -69,6 +70,8 @@ def test_ffmpeg(ffmpeg: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["separate", "in"]) == 0
     (folder,) = Path("separated/bands").iterdir()
     assert np.abs(sum(sf.read(path, dtype="float32")[0] for path in folder.glob("*.wav")) - x).max() < 1e-6
+    with sf.SoundFile(folder / "drums.wav") as file:
+        assert file.title == "Song (drums)"
     assert main(["separate", name, "--start", "0.5", "--end", "0.75", "-o", "part", "-q"]) == 0
     found = sum(sf.read(path, dtype="float32")[0] for path in Path("part/bands", folder.name).glob("*.wav"))
     assert np.abs(found - x[RATE // 2 : RATE * 3 // 4]).max() < 1e-6

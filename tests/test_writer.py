@@ -213,6 +213,22 @@ def test_stem_names_stay_in_the_folder(tmp_path: Path, name: str) -> None:
         StemWriter(tmp_path / "out", (name,), RATE, 2, Encoding())
 
 
+@pytest.mark.parametrize("container", ["wav", "flac", "mp3", "ogg"])
+def test_tags(tmp_path: Path, container: str) -> None:
+    """Tags of the song are those of its stems, with the stem behind the title; the samples are the same."""
+    tags = {"title": "A\nB", "artist": "Früh", "date": "1999", "software": "x", "comment": "y"}
+    found = {}
+    for name, given in (("a", tags), ("b", {})):
+        code = encoding(container)
+        with StemWriter(tmp_path / name, ("bass", "other"), RATE, 2, code, tags=given) as writer:
+            writer.write(stems().samples)
+            found[name] = writer.finish().files["other"]
+    with sf.SoundFile(found["a"]) as file:
+        kept = {name: getattr(file, name) for name in ("title", "artist", "date")}
+    assert kept == {"title": "AB (other)", "artist": "" if container == "mp3" else "Früh", "date": "1999"}
+    assert torch.equal(samples(found["a"]), samples(found["b"]))
+
+
 def test_opus(tmp_path: Path) -> None:
     """Opus is written at its own rates with all frames, and refused at others."""
     sound = Stems(("bass",), stems(frames=48000).samples[:1], 48000)

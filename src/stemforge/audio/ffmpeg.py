@@ -12,7 +12,7 @@ import struct
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -25,16 +25,19 @@ VIDEO = frozenset(("mp4", "mov", "mkv", "webm", "avi"))
 ENDINGS = SOUND | VIDEO
 
 _FLOAT = 4
+_TAGS = {b"INAM": "title", b"IART": "artist", b"IPRD": "album", b"ICRD": "date", b"IGNR": "genre",
+         b"IPRT": "tracknumber", b"ICOP": "copyright"}  # fmt: skip
 _PATIENCE = 60.0
 
 
 @dataclass(frozen=True)
 class Stream:
-    """The first stream of sound in a file: rate in Hz, channels, seconds as the file says (0: it does not)."""
+    """The first stream of sound in a file: rate in Hz, channels, seconds as the file says (0: it does not), tags."""
 
     rate: int
     channels: int
-    seconds: float
+    tags: dict[str, str]
+    seconds: float = 0.0
 
 
 def is_foreign(path: Path) -> bool:
@@ -54,10 +57,10 @@ def probe(path: Path) -> Stream:
     with tempfile.TemporaryFile() as file:
         file.write(done.stdout)
         file.seek(0)
-        rate, channels = _header(file, path, done.stderr)
+        stream = _header(file, path, done.stderr)
     said = re.search(rb"Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)", done.stderr)
     seconds = sum(float(part) * unit for part, unit in zip(said.groups(), (3600, 60, 1), strict=True)) if said else 0.0
-    return Stream(rate, channels, seconds)
+    return replace(stream, seconds=seconds)
 
 
 def decoded(path: Path, count: int) -> Iterator[np.ndarray]:
@@ -69,7 +72,7 @@ def decoded(path: Path, count: int) -> Iterator[np.ndarray]:
         pipe = process.stdout
         assert pipe is not None
         try:
-            _, channels = _header(pipe, path, b"")
+            channels = _header(pipe, path, b"").channels
             while len(block := pipe.read(count * channels * _FLOAT)) >= channels * _FLOAT:
                 whole = len(block) // (channels * _FLOAT) * channels
                 yield np.frombuffer(block, "<f4", whole).reshape(-1, channels)
@@ -95,9 +98,10 @@ def _command(path: Path, level: str, *, first: tuple[str, ...] = (), last: tuple
     return [program, *before, "-i", f"file:{path}", *after]
 
 
-def _header(file: IO[bytes], path: Path, said: bytes) -> tuple[int, int]:
-    """Rate and channels of a wav, read up to its first sample."""
+def _header(file: IO[bytes], path: Path, said: bytes) -> Stream:
+    """What a wav says before its first sample, up to which it is read."""
     rate = channels = 0
+    tags: dict[str, str] = {}
     if file.read(12)[8:] == b"WAVE":
         while len(chunk := file.read(8)) == 8:
             name, size = struct.unpack("<4sI", chunk)
@@ -106,9 +110,22 @@ def _header(file: IO[bytes], path: Path, said: bytes) -> tuple[int, int]:
             contents = file.read(size + size % 2)
             if name == b"fmt " and len(contents) >= 16:
                 _, channels, rate = struct.unpack_from("<HHI", contents)
+            if name == b"LIST" and contents[:4] == b"INFO":
+                tags = _tags(contents[4:])
     if not rate or not channels:
         raise _unreadable(path, said)
-    return rate, channels
+    return Stream(rate, channels, tags)
+
+
+def _tags(contents: bytes) -> dict[str, str]:
+    """The known texts of an INFO list."""
+    tags = {}
+    while len(contents) >= 8:
+        name, size = struct.unpack_from("<4sI", contents)
+        if name in _TAGS:
+            tags[_TAGS[name]] = contents[8 : 8 + size].split(b"\0")[0].decode("utf-8", "replace")
+        contents = contents[8 + size + size % 2 :]
+    return tags
 
 
 def _unreadable(path: Path, said: bytes) -> InputError:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,7 @@ class Source:
 
     rate in Hz, 1 or 2 channels, `frames` as its header says, `missing` seconds cut off; `exact` when the header knows
     the frames. Its bytes are in `contents`, if not at `path`; `foreign` when ffmpeg decodes them. It begins with frame
-    `first` of the file.
+    `first` of the file. `tags` are title, artist and the like, as libsndfile names them.
     """
 
     path: Path
@@ -53,6 +53,7 @@ class Source:
     foreign: bool = False
     first: int = 0
     part: bool = False
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -139,12 +140,13 @@ def _headed(path: Path, contents: Path | None) -> Source:
             ) from None
         stream = ffmpeg.probe(path)
         frames = round(stream.seconds * stream.rate) or stream.rate
-        return Source(path, stream.rate, stream.channels, frames, exact=False, foreign=True)
+        return Source(path, stream.rate, stream.channels, frames, exact=False, foreign=True, tags=stream.tags)
     with file:
         exact = file.format in ("WAV", "WAVEX", "FLAC", "AIFF", "RF64", "W64", "CAF")
         width = file.channels * {"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}.get(file.subtype, 1)
         missing = _bytes_missing(contents or path) / (width * file.samplerate)
-        return Source(path, file.samplerate, file.channels, file.frames, missing, exact, contents)
+        tags = file.copy_metadata()
+        return Source(path, file.samplerate, file.channels, file.frames, missing, exact, contents, tags=tags)
 
 
 def _check_file(path: Path, contents: Path) -> None:

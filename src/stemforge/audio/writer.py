@@ -32,6 +32,7 @@ CLIP_MODES = ("rescale", "clamp", "none")
 BITRATES = (64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 """kbit/s of an mp3. Below 64 the encoder changes the sample rate, and with it the length."""
 
+TAGS = ("title", "artist", "album", "date", "genre", "tracknumber", "copyright", "license")
 OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 
 _DEPTHS = {"int16": 16, "int24": 24}
@@ -115,6 +116,7 @@ class StemWriter:
         files: path of each stem, when it is another one than above.
         prefix: of hidden files, so that several songs can have one folder.
         jobs: how many stems are encoded at the same time.
+        tags: of the song, of which TAGS are kept; the stem is put behind the title.
 
     Raises:
         UsageError: the encoding cannot hold this rate, or the clip mode is unknown.
@@ -135,6 +137,7 @@ class StemWriter:
         files: Mapping[str, Path] | None = None,
         prefix: str = "",
         jobs: int = 1,
+        tags: Mapping[str, str] | None = None,
     ) -> None:
         if clip_mode is not None and clip_mode not in CLIP_MODES:
             raise UsageError(f"clip mode '{clip_mode}': unknown. Give one of {', '.join(CLIP_MODES)}.")
@@ -154,6 +157,7 @@ class StemWriter:
         self._made: list[Path] = []
         self._targets = files or {name: folder / f"{name}.{encoding.container}" for name in names}
         self._prefix, self._jobs = prefix, jobs
+        self._tags = {name: _tag(tags[name], encoding) for name in TAGS if tags and name in tags}
 
     def __enter__(self) -> StemWriter:
         with output_errors(self.folder):
@@ -161,7 +165,7 @@ class StemWriter:
             try:
                 for name in self.names:
                     kind = "WAV" if self._direct and not self._large else "RF64"
-                    self._files[name] = self._create(self._hidden(name), kind, "FLOAT")
+                    self._files[name] = self._create(self._hidden(name), kind, "FLOAT", name if self._direct else None)
             except BaseException:
                 self._discard()
                 raise
@@ -227,7 +231,7 @@ class StemWriter:
         if container == "WAV" and self._frames * self.channels * (code.bits or 32) // 8 >= _WAV_LIMIT:
             container = "RF64"
         source = soundfile.SoundFile(native(self._hidden(name)))
-        with source, self._create(path, container, subtype) as target:
+        with source, self._create(path, container, subtype, name) as target:
             while len(block := source.read(_BLOCK, dtype="float32", always_2d=True)):
                 target.write(_quantised(block * np.float32(gain), code, clamp=self.clip_mode != "none"))
         if container == "WAV" and not code.bits:
@@ -235,16 +239,20 @@ class StemWriter:
         self._hidden(name).unlink()
         return path
 
-    def _create(self, path: Path, container: str, subtype: str) -> soundfile.SoundFile:
-        """A new sound file open for writing."""
+    def _create(self, path: Path, container: str, subtype: str, stem: str | None) -> soundfile.SoundFile:
+        """A new sound file open for writing, with tags if it is what a stem will be."""
         options: dict[str, object] = {}
         if container == "MP3" and self.encoding.bitrate:
             top, bottom = (320, 32) if self.rate >= 32000 else (160, 8) if self.rate >= 16000 else (64, 8)
             level = (top - min(self.encoding.bitrate, top)) / (top - bottom)
             options = {"bitrate_mode": "CONSTANT", "compression_level": level}
-        return soundfile.SoundFile(
+        file = soundfile.SoundFile(
             native(path), "w", self.rate, self.channels, format=container, subtype=subtype, **options
         )
+        for name, text in self._tags.items() if stem is not None else ():
+            if text:
+                setattr(file, name, f"{text} ({stem})" if name == "title" else text)
+        return file
 
     def _hidden(self, name: str) -> Path:
         return self.folder / f".{self._prefix}{name}.{os.getpid()}.part"
@@ -299,6 +307,12 @@ def sweep(folder: Path, prefix: str = "") -> list[str]:
     return [path.name for path in found]
 
 
+def _tag(text: str, code: Encoding) -> str:
+    """A tag as it can be written: short, one line; only ASCII in an mp3, whose encoder takes bytes for Latin-1."""
+    text = "".join(letter for letter in text if letter.isprintable())[:200]
+    return "" if code.container == "mp3" and not text.isascii() else text
+
+
 def _quantised(block: np.ndarray, code: Encoding, *, clamp: bool) -> np.ndarray:
     """Samples as the file will hold them: integers rounded to nearest and saturated, floats as they are."""
     if code.bits is None:
@@ -311,7 +325,7 @@ def _quantised(block: np.ndarray, code: Encoding, *, clamp: bool) -> np.ndarray:
 def _still_clock(path: Path) -> None:
     """Zero the time of day that libsndfile puts into the PEAK chunk of a float wav, so that equal sounds are equal."""
     with path.open("rb+") as file:
-        at = file.read(4096).find(b"PEAK")
+        at = file.read(1 << 14).find(b"PEAK")
         if at >= 0:
             file.seek(at + 12)
             file.write(bytes(4))

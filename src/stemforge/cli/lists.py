@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO
 
+from stemforge.audio.writer import output_errors
 from stemforge.cli.inputs import Item
 from stemforge.errors import InputError, UsageError
 from stemforge.tasks.locks import runs
@@ -63,7 +64,7 @@ def stdin(option: str) -> IO[bytes]:
 def spooled(folder: Path) -> Path:
     """All of stdin in a file of a folder."""
     path = folder / "stdin"
-    with path.open("wb") as file:
+    with output_errors(folder), path.open("wb") as file:
         shutil.copyfileobj(stdin("-"), file)
     return path
 

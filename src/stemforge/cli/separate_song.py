@@ -204,7 +204,12 @@ def _tell_done(run: Run, item: Item, place: Place, facts: dict[str, Any]) -> Non
 
 def _pour(paths: list[Path]) -> None:
     """The bytes of files to stdout."""
-    for path in paths:
-        with path.open("rb") as file:
-            shutil.copyfileobj(file, sys.stdout.buffer)
-    sys.stdout.buffer.flush()
+    try:
+        for path in paths:
+            with path.open("rb") as file:
+                shutil.copyfileobj(file, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"stdout: cannot be written: {error.strerror}. Write it somewhere else.") from error

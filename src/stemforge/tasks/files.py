@@ -128,6 +128,7 @@ def separate_file(
     writer = StemWriter(
         place.folder, kept, source.rate, source.channels, encoding, clip_mode=clip_mode, frames=source.frames,
         files={name: place.path(name, encoding.container) for name in kept}, prefix=place.prefix, jobs=jobs,
+        tags=source.tags,
     )  # fmt: skip
     with writer:
         for mixture, stems in separate_blocks(mixture_blocks, source.rate, source.channels, separator, levels):
