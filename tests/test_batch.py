@@ -40,6 +40,18 @@ def test_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lists.expanded([Path("@lines"), Path("@nul"), Path("x")], null=True)[0::3] == [Path("@lines"), Path("x")]
 
 
+def test_patterns(capsys: pytest.CaptureFixture[str]) -> None:
+    """Patterns that no shell has replaced mean what they match; a file with such a name is meant itself."""
+    for name in ("[a].wav", "a.wav", "in/b.wav", "in/x/c.wav", "d.txt"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text("")
+    assert lists.expanded([Path("[a].wav")]) == [Path("[a].wav")]
+    assert lists.expanded([Path("*.wav"), Path("in/**/*.wav")]) == [
+        Path("[a].wav"), Path("a.wav"), Path("in/b.wav"), Path("in/x/c.wav")]  # fmt: skip
+    assert main(["separate", "*.mp3", "-q"]) == 4
+    assert "'*.mp3': no such file. No file matches the pattern" in error(capsys)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

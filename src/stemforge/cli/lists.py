@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import sys
@@ -46,11 +47,20 @@ def listed(source: Path, *, null: bool = False) -> list[Path]:
 
 
 def expanded(arguments: Iterable[Path], *, null: bool = False) -> list[Path]:
-    """The arguments with `@list` replaced by what the file `list` names, unless a file is called `@list` itself."""
+    """The arguments with `@list` replaced by what the file `list` names, and patterns by what matches them.
+
+    A file that is called like that is meant itself; a pattern that nothing matches stays, and is told as missing.
+    """
     found: list[Path] = []
     for path in arguments:
         name = str(path)
-        found += listed(Path(name[1:]), null=null) if name.startswith("@") and not path.exists() else [path]
+        if name.startswith("@") and not path.exists():
+            found += listed(Path(name[1:]), null=null)
+        elif glob.has_magic(name) and not path.exists():
+            matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 (pathlib takes no absolute patterns)
+            found += [Path(match) for match in matches] or [path]
+        else:
+            found.append(path)
     return found
 
 

@@ -134,7 +134,7 @@ def _living(contents: bytes, path: Path) -> str | None:
         host, process, begun = str(lock["host"]), int(lock["pid"]), lock["begun"]
     except (ValueError, KeyError, TypeError):
         return None if _age(path) > BEAT else "another process"
-    if host != socket.gethostname():
+    if host != socket.gethostname() or os.name != "posix":
         return None if _age(path) > DEAD_AFTER else f"process {process} on {host}"
     same = begun is None or begun == _begun(process)
     return f"process {process}" if same and runs(process) else None
@@ -161,8 +161,8 @@ def _token(path: Path) -> str | None:
 
 
 def runs(process: int) -> bool:
-    """True while there is a process of that number on this machine."""
-    if process == os.getpid():
+    """True while there is a process of that number on this machine, and where only posix could tell."""
+    if process == os.getpid() or os.name != "posix":
         return True
     try:
         os.kill(process, 0)
