@@ -128,5 +128,5 @@ def test_training_learns(songs, architecture):
     assert all(np.isfinite(step.loss) and step.task == "diffuse" for step in steps)
     assert {step.learning_rate for step in steps} == {4e-3}
     after = score_of(scores_of(run.network, pieces))
-    assert after > 0.7 * before and after == score_of(scores_of(run.average.module, pieces))
+    assert after > 0.9 * before and after == score_of(scores_of(run.average.module, pieces))
     assert loss_of(run.network, pieces[0])[0].requires_grad

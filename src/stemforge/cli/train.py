@@ -18,6 +18,8 @@ DataOption = Annotated[Path, typer.Option("--data", help="Folder of songs to tra
 ValidOption = Annotated[Path | None, typer.Option("--valid", help="Folder of songs to validate on.")]
 OutOption = Annotated[Path, typer.Option("-o", "--out", help="Folder of the run. It is resumed where it stands.")]
 LimitOption = Annotated[int | None, typer.Option("--stop-after", min=1, help="Stop after so many steps, and save.")]
+DevicesOption = Annotated[int, typer.Option(min=1, help="Devices of this machine; each takes a part of every batch.")]
+NodesOption = Annotated[int, typer.Option(min=1, help="Machines, for Slurm; torchrun says it itself.")]
 PlotOption = Annotated[
     Path | None, typer.Option("--plot", metavar="RUN", help="Draw the curves of a run to RUN/curves.png; no training.")
 ]
@@ -30,6 +32,8 @@ def train(
     valid: ValidOption = None,
     out: OutOption = Path("runs/forge"),
     device: options.Device = "auto",
+    devices: DevicesOption = 1,
+    num_nodes: NodesOption = 1,
     stop_after: LimitOption = None,
     plot: PlotOption = None,
     progress: options.Progress = "auto",
@@ -45,7 +49,6 @@ def train(
     """
     from stemforge.cli import train_start
 
-    asked = train_start.Request(
-        data, valid, out, device, stop_after, train_start.progress_of(progress), json, -1 if quiet else verbose
-    )
+    talk = (train_start.progress_of(progress), json, -1 if quiet else verbose)
+    asked = train_start.Request(data, valid, out, device, devices, num_nodes, stop_after, *talk)
     train_start.begin(config, changes or [], plot, asked)

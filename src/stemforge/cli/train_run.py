@@ -6,20 +6,20 @@ import errno
 import logging
 import signal
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
+import torch
 from lightning_fabric import Fabric
-from lightning_fabric.loggers.csv_logs import CSVLogger
-from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
 from stemforge import checkpoints, devices
 from stemforge.cli import console
 from stemforge.cli.inputs import check_writable
 from stemforge.cli.train_config import resolved, wanted_of
+from stemforge.cli.train_engine import agreed, engine, loggers_of
 from stemforge.cli.train_start import Request
 from stemforge.cli.train_view import View
 from stemforge.errors import OutputError, SpaceError, UsageError
@@ -65,50 +65,45 @@ def _room(out: Path) -> Iterator[None]:
 
 def run(config: TrainConfig, request: Request) -> None:
     """Train until the last step, `stop_after` steps or a signal; always saved at the end."""
-    out = request.out
-    check_writable(out)
+    check_writable(request.out)
     chosen = devices.choose(request.device)
     devices.keep_memory()
-    config = resolved(config, out)
-    state = _begun(config, out)
-    since = f"from-{state.index:07d}"
-    with _room(out):
-        loggers = [_csv(out, since), TensorBoardLogger(out, name="logs", version=since)]
-    fabric = Fabric(
-        accelerator=chosen.type,
-        devices=1 if chosen.index is None else [chosen.index],
-        precision=config.precision,  # type: ignore[arg-type]
-        loggers=loggers,
-    )
-    last = min(config.steps, state.index + request.stop_after) if request.stop_after else config.steps
-    with console.Report(request.progress, request.verbosity) as report, stop_signals() as came:
+    config = resolved(config, request.out)
+    state = _begun(config, request.out)
+    with _room(request.out):
+        fabric = engine(config, request, chosen, loggers_of(request.out, state.index))
+    told = request if fabric.is_global_zero else replace(request, progress="none", json=False, verbosity=-1)
+    with console.Report(told.progress, told.verbosity) as report, stop_signals() as came:
         batches, pieces = _data(state, request)
-        songs = batches.songs
-        hours = sum(s.frames for s in songs) / state.network.rate / 3600
-        report.note(f"{len(songs)} songs, {hours:.1f} h, {chosen}, step {state.index} of {config.steps}")
-        if missing := [name for name in state.network.names if not any(name in song.stems for song in songs)]:
-            log.warning(
-                "no song has %s: the network will learn that there is none. Leave it out of network.names, or say in "
-                "[stems] what it is called here.",
-                ", ".join(missing),
-            )
-        view = View(report, state.index, last, json=request.json)
-        view.lost(quarantine_of(songs).taken(0))
-        with _room(out):
-            _loop(state, batches, fabric, pieces, out, last, came, view)
-        save(state, out)
-        lost = len(quarantine_of(songs).reasons)
-        files = f", {lost} files could not be read" if lost else ""
+        _announce(state, batches, chosen, report)
+        last = min(config.steps, state.index + request.stop_after) if request.stop_after else config.steps
+        view = View(report, state.index, last, json=told.json)
+        lost = quarantine_of(batches.songs)
+        view.lost(lost.taken(0))
+        with _room(request.out):
+            _loop(state, batches, fabric, pieces, request.out, last, came, view)
+        if fabric.is_global_zero:
+            save(state, request.out)
+        files = f", {len(lost.reasons)} files could not be read" if lost.reasons else ""
         more = " after a signal; the same command goes on" if came else ""
-        report.note(f"saved {out} at step {state.index}{files}{more}")
-    if request.json:
-        console.result_json("summary", step=state.index, steps=config.steps, out=str(out), lost=lost, best=state.best)
+        report.note(f"saved {request.out} at step {state.index}{files}{more}")
+    if told.json:
+        about = {"step": state.index, "steps": config.steps, "lost": len(lost.reasons), "best": state.best}
+        console.result_json("summary", **about, out=str(request.out))
 
 
-def _csv(out: Path, version: str) -> CSVLogger:
-    """A logger that starts anew where a run was killed before its first save."""
-    warnings.filterwarnings("ignore", "Experiment logs directory")
-    return CSVLogger(out, name="logs", version=version, flush_logs_every_n_steps=1)
+def _announce(state: Run, batches: Batches, device: torch.device, report: console.Report) -> None:
+    """What the run begins with, and a warning about stems that no song has."""
+    songs, network = batches.songs, state.network
+    hours = sum(song.frames for song in songs) / network.rate / 3600
+    report.note(f"{len(songs)} songs, {hours:.1f} h, {device}, step {state.index} of {state.config.steps}")
+    missing = [name for name in network.names if not any(name in song.stems for song in songs)]
+    if missing:
+        log.warning(
+            "no song has %s: the network will learn that there is none. Leave it out of network.names, or say in "
+            "[stems] what it is called here.",
+            ", ".join(missing),
+        )
 
 
 def _begun(config: TrainConfig, out: Path) -> Run:
@@ -144,10 +139,12 @@ def _loop(
         view.lost(lost.taken(known))
         known = len(lost.reasons)
         if pieces and (state.index % config.validate_every == 0 or state.index == config.steps):
-            _scored(state, fabric, pieces, out, view)
-        if state.index % config.save_every == 0:
+            if fabric.is_global_zero:
+                _scored(state, fabric, pieces, out, view)
+            fabric.barrier()
+        if state.index % config.save_every == 0 and fabric.is_global_zero:
             save(state, out)
-        if state.index >= last or came:
+        if state.index >= last or agreed(fabric, bool(came)):
             return
 
 

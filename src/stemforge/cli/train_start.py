@@ -18,6 +18,8 @@ class Request:
     valid: Path | None
     out: Path
     device: str = "auto"
+    devices: int = 1
+    num_nodes: int = 1
     stop_after: int | None = None
     progress: str = "auto"
     json: bool = False

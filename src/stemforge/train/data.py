@@ -77,7 +77,7 @@ def quarantine_of(songs: list[Song]) -> Quarantine:
 @dataclass(frozen=True)
 class Batch:
     """stems: (batch, stem, channel, time), whose sum is the mixture; sigma: (batch, stem, 1 or time); hidden:
-    (batch, stem); seed: of the noise.
+    (batch, stem); seed: of the noise; part: (k, n) when these are the items k, k + n, k + 2n, ... of a larger batch.
     """
 
     task: Task
@@ -85,6 +85,7 @@ class Batch:
     sigma: Tensor
     hidden: Tensor
     seed: int
+    part: tuple[int, int] = (0, 1)
 
     @property
     def mixture(self) -> Tensor | None:
@@ -100,8 +101,8 @@ class Batches(Protocol):
         """The songs that it draws from."""
         ...
 
-    def batch(self, step: int) -> Batch:
-        """The batch of one training step: a function of the step, the seed and the files alone."""
+    def batch(self, step: int, part: tuple[int, int] = (0, 1)) -> Batch:
+        """The batch of one training step, a function of the step, the seed and the files alone; or a part of it."""
         ...
 
 
@@ -119,21 +120,27 @@ class Crops:
     level_db: float
     channels: int = 2
 
-    def batch(self, step: int) -> Batch:
-        """The batch of one training step."""
+    def batch(self, step: int, part: tuple[int, int] = (0, 1)) -> Batch:
+        """The batch of one training step; only the items of `part` are read."""
         rng = np.random.default_rng((self.seed, step))
         task = TASKS[rng.choice(len(TASKS), p=np.array(self.shares) / sum(self.shares))]
         count = self.batch_size if task == "separate" else max(1, self.batch_size // 2)
-        stems = np.zeros((count, len(self.names), self.channels, int(self.seconds * self.rate)), np.float32)
-        for item in stems:
-            if task == "separate":
-                self._separation_item(item, rng)
-            else:
-                self._song_item(item, rng)
-            if task in ("separate", "denoise"):
-                item *= self._gain(item)
-        sigma, hidden = _levels(task, rng, *stems.shape[:2], stems.shape[-1])
-        return Batch(task, torch.from_numpy(stems), sigma, hidden, int(rng.integers(2**31)))
+        mine = range(part[0], count, part[1])
+        stems = np.zeros((len(mine), len(self.names), self.channels, int(self.seconds * self.rate)), np.float32)
+        for k, item in zip(mine, stems, strict=True):
+            self._item(item, task, np.random.default_rng((self.seed, step, 1 + k)))
+        sigma, hidden = _levels(task, rng, count, *stems.shape[1:4:2])
+        seed = int(rng.integers(2**31))
+        return Batch(task, torch.from_numpy(stems), sigma[part[0] :: part[1]], hidden[part[0] :: part[1]], seed, part)
+
+    def _item(self, item: Float, task: Task, rng: np.random.Generator) -> None:
+        """Fill one item (stem, channel, time)."""
+        if task == "separate":
+            self._separation_item(item, rng)
+        else:
+            self._song_item(item, rng)
+        if task in ("separate", "denoise"):
+            item *= self._gain(item)
 
     def _gain(self, item: Float) -> np.float32:
         """What brings the mixture to `level_db`, judged by every fourth sample."""
@@ -229,9 +236,9 @@ def _levels(task: Task, rng: np.random.Generator, batch: int, stems: int, time: 
     for b in range(batch):
         order = rng.permutation(stems)
         if task == "impute" or (task == "denoise" and rng.random() < 0.3):
-            sigma[b, order[: rng.integers(1, stems)]] = 0
+            sigma[b, order[: _some(stems, rng)]] = 0
         elif task == "generate" and rng.random() < 0.3:
-            hidden[b, order[: rng.integers(1, stems)]] = True
+            hidden[b, order[: _some(stems, rng)]] = True
     if task == "inpaint":
         sigma = np.repeat(sigma, time, axis=2)
         for b in range(batch):
@@ -242,3 +249,8 @@ def _levels(task: Task, rng: np.random.Generator, batch: int, stems: int, time: 
     if task == "separate":
         hidden[:] = True
     return torch.from_numpy(sigma), torch.from_numpy(hidden)
+
+
+def _some(stems: int, rng: np.random.Generator) -> int:
+    """How many of the stems: one at least and never all."""
+    return int(rng.integers(1, stems)) if stems > 1 else 0

@@ -56,18 +56,20 @@ class Windows:
         """Where each song ends when all are laid end to end."""
         return np.cumsum([song.frames if song.frames >= self.samples else 0 for song in self.songs])
 
-    def batch(self, step: int) -> Batch:
-        """The batch of one step: each pass over all windows takes them in an order of its own."""
-        rng = np.random.default_rng((self.seed, step))
-        stems = np.zeros((self.batch_size, len(self.names), 1, self.samples), np.float32)
+    def batch(self, step: int, part: tuple[int, int] = (0, 1)) -> Batch:
+        """The batch of one step, or a part of it: each pass over all windows takes them in an order of its own."""
+        mine = range(part[0], self.batch_size, part[1])
+        stems = np.zeros((len(mine), len(self.names), 1, self.samples), np.float32)
         windows = max(1, int(self._ends[-1]) // self.samples)
-        for k, item in enumerate(stems):
+        for k, item in zip(mine, stems, strict=True):
             turn, place = divmod(step * self.batch_size + k, windows)
-            self._fill(item, int(np.random.default_rng((self.seed, 1, turn)).permutation(windows)[place]), rng)
+            order = np.random.default_rng((self.seed, turn, 0, 1)).permutation(windows)
+            self._fill(item, int(order[place]), np.random.default_rng((self.seed, step, 1 + k)))
+        rng = np.random.default_rng((self.seed, step))
         sigma = np.exp(rng.normal(LOG_SIGMA, SPREAD, (self.batch_size, 1, 1))).astype(np.float32)
+        levels = torch.from_numpy(np.repeat(sigma, len(self.names), axis=1))[part[0] :: part[1]]
         hidden = torch.zeros(stems.shape[:2], dtype=torch.bool)
-        levels = torch.from_numpy(np.repeat(sigma, len(self.names), axis=1))
-        return Batch("diffuse", torch.from_numpy(stems), levels, hidden, int(rng.integers(2**31)))
+        return Batch("diffuse", torch.from_numpy(stems), levels, hidden, int(rng.integers(2**31)), part)
 
     def _fill(self, item: Float, window: int, rng: np.random.Generator) -> None:
         """Window number `window`, moved by up to half its length and pushed back into the song of its middle."""

@@ -7,6 +7,7 @@ msdm-unet, isdm-unet   as published, see `diffusion`; score: minus the loss on f
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import torch
@@ -82,10 +83,17 @@ def loss_of(network: Trained, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor
     mixture = batch.mixture
     if isinstance(network, Forge) and batch.task == "separate" and mixture is not None:
         return separation_loss(network, mixture, batch.stems)
-    noise = network.noise(batch.stems, torch.Generator().manual_seed(batch.seed))
+    noise = _noise(network, batch)
     if isinstance(network, Forge):
         return denoising_loss(network, batch.stems, batch.sigma, batch.hidden, mixture, noise)
     return diffusion_loss(network, batch.stems, batch.sigma[:, 0, 0], noise)
+
+
+def _noise(network: Trained, batch: Batch) -> Tensor:
+    """Noise of this part of the batch, as it is when the batch is whole."""
+    (first, parts), like = batch.part, batch.stems
+    whole = like.new_empty(1).expand(len(like) * parts, *like.shape[1:])
+    return network.noise(whole, torch.Generator().manual_seed(batch.seed))[first::parts]
 
 
 def pieces_of(songs: list[Song], network: Trained, config: TrainConfig) -> Pieces:
@@ -114,4 +122,4 @@ def score_of(figures: Mapping[str, float]) -> float:
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch with its tensors on the device."""
     stems, sigma, hidden = (t.to(device, non_blocking=True) for t in (batch.stems, batch.sigma, batch.hidden))
-    return Batch(batch.task, stems, sigma, hidden, batch.seed)
+    return replace(batch, stems=stems, sigma=sigma, hidden=hidden)

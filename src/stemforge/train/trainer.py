@@ -161,15 +161,15 @@ def fit(run: Run, batches: Batches, fabric: Fabric) -> Iterator[Step]:
     config, lost = run.config, 0
     model, *optimizers = fabric.setup(_Losses(run.network), *run.optimizers)
     run.average.to(fabric.device)
-    files = quarantine_of(batches.songs)
+    files, part = quarantine_of(batches.songs), (fabric.global_rank, fabric.world_size)
     with ThreadPoolExecutor(READERS) as ahead:
-        coming = deque(ahead.submit(batches.batch, run.index + k) for k in range(AHEAD))
+        coming = deque(ahead.submit(batches.batch, run.index + k, part) for k in range(AHEAD))
         try:
             while run.index < config.steps:
                 since = time.perf_counter()
                 batch = coming.popleft().result()
                 waited = time.perf_counter() - since
-                coming.append(ahead.submit(batches.batch, run.index + AHEAD))
+                coming.append(ahead.submit(batches.batch, run.index + AHEAD, part))
                 step = _step(run, model, optimizers, to_device(batch, fabric.device), fabric)
                 lost = lost + 1 if step.skipped else 0
                 if lost == LOST:
@@ -192,7 +192,7 @@ def _step(run: Run, model: Any, optimizers: list[Any], batch: Batch, fabric: Fab
     loss, parts = model(lambda: batch)
     fabric.backward(loss)
     norm = torch.nn.utils.clip_grad_norm_(run.network.parameters(), config.clip or math.inf)
-    finite = bool(torch.isfinite(norm)) and bool(torch.isfinite(loss))
+    finite = bool(torch.isfinite(norm))  # of the gradients that all processes share, so all of them agree
     if finite:
         for optimizer in optimizers:
             optimizer.step()
@@ -202,10 +202,18 @@ def _step(run: Run, model: Any, optimizers: list[Any], batch: Batch, fabric: Fab
     for optimizer in optimizers:
         optimizer.zero_grad()
     run.index += 1
-    heard = batch.stems.shape[0] * batch.stems.shape[-1] / run.network.rate
-    named = {name: float(value) for name, value in parts.items()}
+    heard = batch.stems.shape[0] * batch.part[1] * batch.stems.shape[-1] / run.network.rate
+    figures = _figures({"": loss, **parts}, fabric)
     rate = config.rate * share
-    return Step(run.index - 1, batch.task, float(loss.detach()), float(norm), rate, heard, named, not finite)
+    return Step(run.index - 1, batch.task, figures.pop(""), float(norm), rate, heard, figures, not finite)
+
+
+def _figures(tensors: Mapping[str, Tensor], fabric: Fabric) -> dict[str, float]:
+    """Means over all processes."""
+    values = torch.stack([value.detach().float() for value in tensors.values()])
+    if fabric.world_size > 1:
+        values = cast(Tensor, fabric.all_reduce(values, reduce_op="mean"))
+    return dict(zip(tensors, values.tolist(), strict=True))
 
 
 def averaged(run: Run) -> Trained:
