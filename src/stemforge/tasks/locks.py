@@ -23,6 +23,8 @@ BEAT = 20.0
 DEAD_AFTER = 300.0
 """Seconds without a touch after which the lock of another machine counts for nothing."""
 
+_TRIES = 100
+
 
 class LockedError(StemforgeError):
     """Another process has the lock; `owner` says which."""
@@ -67,7 +69,7 @@ class Lock:
 
     def _acquire(self) -> None:
         own = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
-        while True:
+        for _ in range(_TRIES):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 own.write_text(json.dumps(_identity(os.getpid()) | {"token": self._token}), encoding="utf-8")
@@ -79,6 +81,7 @@ class Lock:
                 self._free_or_raise()
             finally:
                 own.unlink(missing_ok=True)
+        raise LockedError("another process")
 
     def _free_or_raise(self) -> None:
         """Take the lock of a dead process away; LockedError when its owner lives."""
