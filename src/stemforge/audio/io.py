@@ -70,7 +70,10 @@ class Source:
         first = round(start * self.rate)
         last = self.frames if end is None else min(self.frames, round(end * self.rate))
         if last <= first:
-            raise InputError(f"'{self.path}': lasts {self.seconds:.1f} s, nothing is there from {start:g} s on.")
+            raise InputError(
+                f"'{self.path}': lasts {self.seconds:.1f} s, nothing is there from {start:g} s on. "
+                "Choose an earlier start."
+            )
         return replace(self, first=first, frames=last - first, part=last < self.frames)
 
 

@@ -332,8 +332,8 @@ def _still_clock(path: Path) -> None:
 
 
 @contextmanager
-def output_errors(folder: Path) -> Iterator[None]:
-    """Failures to write become one line that names the folder and the reason."""
+def output_errors(folder: Path, option: str = "--out") -> Iterator[None]:
+    """Failures to write become one line that names the folder, the reason, and the option that leads elsewhere."""
     try:
         yield
     except (OSError, soundfile.SoundFileError, AssertionError) as error:
@@ -343,7 +343,7 @@ def output_errors(folder: Path) -> Iterator[None]:
                 "finished songs are kept."
             ) from error
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or "a write failed"
-        raise OutputError(f"'{folder}': cannot be written: {reason}. Choose another --out.") from error
+        raise OutputError(f"'{folder}': cannot be written: {reason}. Choose another {option}.") from error
 
 
 def _is_full(folder: Path, error: BaseException) -> bool:

@@ -16,13 +16,13 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with output_errors(path):
+        with output_errors(path, "--report"):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("ab+", buffering=0)
 
     def add(self, line: str) -> None:
         """One line, in one piece; after the torn line of a run that was killed, on a line of its own."""
-        with output_errors(self.path):
+        with output_errors(self.path, "--report"):
             size = self._file.seek(0, os.SEEK_END)
             torn = size > 0 and self._file.seek(size - 1) >= 0 and self._file.read(1) != b"\n"
             self._file.write(b"\n" * torn + line.encode() + b"\n")
