@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -108,16 +109,35 @@ def test_too_many_channels(tmp_path: Path) -> None:
         probe(tmp_path / "a.wav")
 
 
-def test_wav_cut_short(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("container", ["WAV", "RF64"])
+def test_wav_cut_short(tmp_path: Path, caplog: pytest.LogCaptureFixture, container: str) -> None:
     """What is there of a wav that was cut short is used, with a warning of the seconds missing; strict refuses it."""
     path = tmp_path / "a.wav"
-    sf.write(path, sound(10 * RATE), RATE, subtype="PCM_16")
-    os.truncate(path, 44 + 4 * RATE * 4)
+    sf.write(path, sound(10 * RATE), RATE, subtype="PCM_16", format=container)
+    os.truncate(path, path.read_bytes().index(b"data") + 8 + 4 * RATE * 4)
     with caplog.at_level(logging.WARNING):
         assert read(path).seconds == pytest.approx(4)
     assert "6.0 s are missing" in caplog.text
     with pytest.raises(InputError, match=r"6\.0 s are missing"):
         probe(path, strict=True)
+
+
+def test_sizes_that_cannot_be(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Headers that promise 2^40 frames cost neither memory nor time: what is there is used, or refused."""
+    path = tmp_path / "a.wav"
+    sizes = struct.pack("<QQQI", 2**43 + 100, 2**43, 2**40, 0)
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 3, 2, RATE, 8 * RATE, 8, 32)
+    head = b"RF64\xff\xff\xff\xffWAVEds64" + struct.pack("<I", len(sizes)) + sizes + form
+    path.write_bytes(head + b"data\xff\xff\xff\xff" + bytes(8000))
+    assert read(path).samples.shape == (2, 1000)
+    assert "is cut short" in caplog.text
+    path = tmp_path / "a.flac"
+    sf.write(path, sound(5000), RATE)
+    data = bytearray(path.read_bytes())
+    data[21:26] = bytes((data[21] | 15, 255, 255, 255, 255))
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"damaged after 0\.1 s of 15582"):
+        read(path)
 
 
 def test_wav_of_a_stream(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

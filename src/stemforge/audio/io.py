@@ -29,6 +29,7 @@ EXTENSIONS = frozenset(
 
 _BLOCK = 1 << 17
 _LOUD = 10.0
+_ELSEWHERE = 0xFFFFFFFF  # the size of an RF64 is in its chunk ds64
 _UNKNOWN_SIZE = 0xFFFFFF00  # writers that stream leave the size of a wav at 0 or near 2^32
 
 log = logging.getLogger("stemforge")
@@ -259,14 +260,18 @@ def _check_end(source: Source, done: int) -> None:
 
 
 def _bytes_missing(path: Path) -> int:
-    """How many bytes of sound the header of a RIFF wav promises beyond the end of the file."""
+    """How many bytes of sound the header of a RIFF or RF64 wav promises beyond the end of the file."""
+    large = 0
     with path.open("rb") as file:
-        if file.read(4) != b"RIFF" or len(file.read(8)) < 8:
+        if file.read(4) not in (b"RIFF", b"RF64") or len(file.read(8)) < 8:
             return 0
         while len(header := file.read(8)) == 8:
             name, size = struct.unpack("<4sI", header)
             if name == b"data":
-                present = path.stat().st_size - file.tell()
-                return max(0, size - present) if 0 < size < _UNKNOWN_SIZE else 0
-            file.seek(size + size % 2, os.SEEK_CUR)
+                promised = large if size == _ELSEWHERE and large else size if size < _UNKNOWN_SIZE else 0
+                return max(0, promised - (path.stat().st_size - file.tell()))
+            start = file.tell()
+            if name == b"ds64" and len(sizes := file.read(16)) == 16:
+                large = struct.unpack("<QQ", sizes)[1]
+            file.seek(start + size + size % 2)
     return 0
