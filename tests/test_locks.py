@@ -106,6 +106,23 @@ def made(folder: str) -> dict[str, bytes | dict]:
     }
 
 
+@pytest.mark.skipif(os.name != "posix", reason="processes of posix")
+@pytest.mark.parametrize("template", ["{reldir}/{track}/{stem}.{ext}", "{reldir}/{track} {stem}.{ext}"])
+def test_processes_share_a_folder(template: str) -> None:
+    """Three at once make every song exactly once, also where songs share a folder, and one report whole."""
+    for n in range(6):
+        song(f"in/{n}.wav", 0.4)
+    command = ["separate", "in", "--filename", template, "--flac", "--report", "r.jsonl"]
+    with Commands() as commands:
+        processes = [commands.start(*command) for _ in range(3)]
+        assert [commands.wait(process) for process in processes] == [0, 0, 0]
+    events = [json.loads(line) for line in Path("r.jsonl").read_text().splitlines()]
+    assert len(events) == 18
+    done = sorted(event["input"] for event in events if event["status"] == "ok")
+    assert done == [f"in/{n}.wav" for n in range(6)]
+    assert len(tree()) == 24 and not [name for name in tree() if "/." in name]
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals of posix")
 @pytest.mark.parametrize(("songs", "kills"), [(6, 5), pytest.param(30, 50, marks=pytest.mark.slow)])
 def test_kill_and_again(songs: int, kills: int) -> None:
