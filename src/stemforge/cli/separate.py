@@ -16,7 +16,7 @@ def separate(
     inputs: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="INPUT...", help="Sound files, folders with some, @LIST for a file that names some, - for stdin."
+            metavar="INPUT", help="Sound files, folders with some, @LIST for a file that names some, - for stdin."
         ),
     ] = None,
     files_from: Annotated[
