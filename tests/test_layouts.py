@@ -60,10 +60,11 @@ def test_stems_of_the_network_decide(tmp_path):
 
 
 def test_songs_lie_at_any_depth(tmp_path):
-    """Songs below artists and albums are found, hidden folders are not, and a folder that is a song is one."""
+    """Songs below artists and albums are found once, hidden folders are not, and a folder that is a song is one."""
     put(tmp_path / "artist" / "album" / "song" / "Bass.WAV", tone(50))
     put(tmp_path / ".trash" / "song" / "bass.wav", tone(50))
     put(tmp_path / "demo.wav", tone(50))
+    (tmp_path / "artist" / "loop").symlink_to(tmp_path)
     assert [song.folder.name for song in find(tmp_path, Wanted(FIVE))] == ["song"]
     assert len(find(tmp_path / "artist" / "album" / "song", Wanted(FIVE))) == 1
 

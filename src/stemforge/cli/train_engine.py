@@ -35,7 +35,7 @@ def engine(config: TrainConfig, request: Request, device: torch.device, loggers:
     local = int(os.environ.get("LOCAL_WORLD_SIZE", request.devices))
     nodes = int(os.environ["WORLD_SIZE"]) // local if "LOCAL_WORLD_SIZE" in os.environ else request.num_nodes
     several = local * nodes > 1
-    smallest = config.batch_size // (1 if "architecture" in config.network else 2)
+    smallest = config.batch_size // (2 if config.network.get("architecture", "forge") == "forge" else 1)
     if several and smallest % (local * nodes):
         raise UsageError(
             f"batch_size {config.batch_size}: cannot be shared out to {local * nodes} processes. "
