@@ -24,6 +24,7 @@ from stemforge import checkpoints, devices
 from stemforge.cli.main import main
 from stemforge.cli.train_config import settings, shipped
 from stemforge.cli.train_plot import curves
+from stemforge.cli.train_samples import spectrogram
 from stemforge.errors import InputError, UsageError
 from tiny import TINY, tiny_songs
 
@@ -157,6 +158,29 @@ def test_live_view(config, capsys, monkeypatch):
     assert "valid bass" in said and "saved" in said
     assert re.search(r"step 6 loss -?\d.* valid -?\d.* s/s", said) and "100 %" in said
     assert not re.search(r"\x1b\[[0-9;]*3[0-7]m|\x1b\[9[0-7]m", said)
+
+
+def test_sounds_and_pictures_in_tensorboard(config):
+    """When weights are the best so far, TensorBoard gets the mixture and each stem of a fixed piece to hear and see."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert main(words(config, "steps=3")) == 0
+    events = EventAccumulator(str(config.parent / "run" / "logs" / "from-0000000"))
+    events.Reload()
+    tags = events.Tags()
+    assert sorted(tags["audio"]) == [f"sound/{name}" for name in ("bass", "drums", "mixture", "other")]
+    assert sorted(tags["images"]) == [f"spectrogram/{name}" for name in ("bass", "drums", "mixture", "other")]
+    (sound,) = events.Audio("sound/mixture")
+    assert (sound.step, sound.sample_rate) == (3, 8000)
+    assert "valid/all" in tags["scalars"]
+
+
+def test_a_tone_is_a_line_in_the_spectrogram():
+    """A full scale tone has the value 1 in the row of its frequency, silence is 0, low frequencies are below."""
+    tone_of = torch.sin(2 * torch.pi * 1000 / 8192 * torch.arange(8192))
+    picture = spectrogram(tone_of)
+    assert picture.shape[0] == 513 and picture[:, 8].argmax() == 512 - 125
+    assert picture[:, 8].max() == pytest.approx(1, abs=0.01) and not spectrogram(0 * tone_of).any()
 
 
 def test_plot(config, capsys):

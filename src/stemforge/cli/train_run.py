@@ -20,6 +20,7 @@ from stemforge.cli import console
 from stemforge.cli.inputs import check_writable
 from stemforge.cli.train_config import resolved, wanted_of
 from stemforge.cli.train_engine import agreed, engine, loggers_of
+from stemforge.cli.train_samples import show
 from stemforge.cli.train_start import Request
 from stemforge.cli.train_view import View
 from stemforge.errors import OutputError, SpaceError, UsageError
@@ -158,5 +159,6 @@ def _scored(state: Run, fabric: Fabric, pieces: Pieces, out: Path, view: View) -
     if best:
         state.best = score
         save_best(state, out, figures)
+        show(fabric, averaged(state), pieces, state.index)
     fabric.log_dict({f"valid/{k}": v for k, v in figures.items()}, step=state.index - 1)
     view.scored(state.index, figures, time.monotonic() - since, best=best)
