@@ -58,6 +58,7 @@ def test_wheel_holds_what_it_must_and_nothing_else(wheel: Path) -> None:
     """Code, types marker, checkpoints and the licence are inside; tests, examples and caches are not."""
     names = zipfile.ZipFile(wheel).namelist()
     assert {"stemforge/checkpoints.toml", "stemforge/py.typed", "stemforge/cli/main.py"} <= set(names)
+    assert {f"stemforge/configs/{path.name}" for path in (ROOT / "configs").glob("*.toml")} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert all(name.startswith(("stemforge/", "stemforge-")) for name in names)
     assert not [name for name in names if "__pycache__" in name]
