@@ -149,6 +149,13 @@ def test_json(config, capsys):
     assert said.err.count("\n") == 1 and "bass.npy" in said.err
 
 
+def test_quiet(config):
+    """With -q a run says nothing at all, not even what its engine has to say."""
+    command = [sys.executable, "-m", "stemforge", *words(config, "steps=1", "precision=bf16-mixed", "-q")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
 def test_live_view(config, capsys, monkeypatch):
     """With a bar there are step, loss, score and speed beside it, and the log above; NO_COLOR has no colours."""
     for name, value in {"TERM": "xterm", "COLUMNS": "160", "FORCE_COLOR": "1", "NO_COLOR": "1"}.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Sequence
@@ -43,6 +44,8 @@ def engine(config: TrainConfig, request: Request, device: torch.device, loggers:
         )
     if several and device.index is not None:
         raise UsageError(f"--device {device}: names one device, --devices asks for {local}. Give -d {device.type}.")
+    for name in ("lightning_fabric", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     fabric = Fabric(
         accelerator=device.type,
         devices=local if several or device.index is None else [device.index],
