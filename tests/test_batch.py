@@ -292,6 +292,24 @@ def test_tags() -> None:
         assert (file.title, file.artist) == ("Ça (drums)", "[x]")
 
 
+def test_loudness(capsys: pytest.CaptureFixture[str]) -> None:
+    """The stems add up to the song at that loudness, as far as the format allows; what has none stays."""
+    x = song("x.wav", 2)
+    Path("short").mkdir()
+    song("short/y.wav", 0.3)
+    for options, limited in ((["--loudness", "-30"], False), (["--loudness", "-3", "--int16"], True)):
+        assert main(["separate", "x.wav", "--json", "-y", *options]) == 0
+        event = json.loads(capsys.readouterr().out.splitlines()[0])
+        found = sum(sf.read(path)[0] for path in Path("separated/bands/x").glob("*.wav"))
+        assert np.abs(found - event["gain"] * x).max() < (2e-4 if limited else 1e-6)
+        wanted = 10 ** ((float(options[1]) - event["lufs"]) / 20)
+        assert event["gain"] < wanted if limited else abs(event["gain"] / wanted - 1) < 1e-3
+    assert main(["separate", "x.wav", "-q", "--int16"]) == 7 and "loudness was -3.0" in capsys.readouterr().err
+    assert main(["separate", "short", "--loudness", "-14"]) == 0
+    assert "is silent or shorter than 0.4 s" in capsys.readouterr().err
+    assert main(["separate", "x.wav", "--loudness", "3"]) == 2
+
+
 # stdin and stdout
 
 

@@ -117,6 +117,7 @@ class StemWriter:
         prefix: of hidden files, so that several songs can have one folder.
         jobs: how many stems are encoded at the same time.
         tags: of the song, of which TAGS are kept; the stem is put behind the title.
+        adjustable: whether `finish` may be given a gain; floats take a second pass then.
 
     Raises:
         UsageError: the encoding cannot hold this rate, or the clip mode is unknown.
@@ -138,6 +139,7 @@ class StemWriter:
         prefix: str = "",
         jobs: int = 1,
         tags: Mapping[str, str] | None = None,
+        adjustable: bool = False,
     ) -> None:
         if clip_mode is not None and clip_mode not in CLIP_MODES:
             raise UsageError(f"clip mode '{clip_mode}': unknown. Give one of {', '.join(CLIP_MODES)}.")
@@ -150,7 +152,7 @@ class StemWriter:
                 raise OutputError(f"stem '{name}': cannot be the name of a file. Use another checkpoint.")
         self.folder, self.names, self.rate, self.channels = folder, names, rate, channels
         self.encoding, self.clip_mode = encoding, clip_mode or ("none" if encoding.is_float else "rescale")
-        self._direct = encoding.is_float and self.clip_mode == "none"
+        self._direct = encoding.is_float and self.clip_mode == "none" and not adjustable
         self._large = 4 * frames * channels >= _WAV_LIMIT
         self._files: dict[str, soundfile.SoundFile] = {}
         self._peak, self._frames, self._complete = 0.0, 0, False
@@ -189,12 +191,12 @@ class StemWriter:
             for name, stem in zip(self.names, stems, strict=True):
                 self._files[name].write(np.ascontiguousarray(stem.T.numpy()))
 
-    def finish(self, drop: tuple[str, ...] = ()) -> Written:
-        """Encode, verify and name the files of all stems but those to `drop`."""
+    def finish(self, drop: tuple[str, ...] = (), gain: float = 1.0) -> Written:
+        """Encode, verify and name the files of all stems but those to `drop`, with one gain for all."""
         names = [name for name in self.names if name not in drop]
         limit = self.encoding.full_scale
-        clipped = self._peak > limit
-        gain = limit / self._peak if clipped and self.clip_mode == "rescale" else 1.0
+        clipped = self._peak * gain > limit
+        gain = limit / self._peak if clipped and self.clip_mode == "rescale" else gain
         with output_errors(self.folder):
             for file in self._files.values():
                 file.close()

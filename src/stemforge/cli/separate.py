@@ -128,6 +128,14 @@ def separate(
             rich_help_panel=_FORMAT,
         ),
     ] = None,
+    loudness: Annotated[
+        float | None,
+        typer.Option(
+            metavar="LUFS",
+            help="Bring the song to this loudness (BS.1770), by one gain for all stems.",
+            rich_help_panel=_FORMAT,
+        ),
+    ] = None,
     on_exist: Annotated[
         str | None,
         typer.Option(

@@ -66,6 +66,7 @@ class Request:
     int24: bool
     float32: bool
     clip_mode: str | None
+    loudness: float | None
     on_exist: str | None
     overwrite: bool
     start: str | None
@@ -142,15 +143,16 @@ class Request:
         sampling = {"method": self.method, **self.likelihood} if self.method != "auto" or self.likelihood else {}
         newer = {
             "shifts": self.shifts if self.shifts > 1 else None,
-            "start": self.span[0],
+            "start": self.span[0] or None,
             "end": self.span[1],
+            "loudness": self.loudness,
             "filename": None if self.filename == DEFAULT else self.filename,
         }
         return {
             **{name: getattr(self, name) for name in names},
             "steps": self.steps or 1,
             **sampling,
-            **{name: value for name, value in newer.items() if value},
+            **{name: value for name, value in newer.items() if value is not None},
             "stems": sorted(self.selection.stems) if self.selection.stems else None,
             "format": self.encoding.label,
         }
@@ -171,6 +173,8 @@ class Request:
         if self.shifts < 0 or self.jobs < 1:
             name, value = ("shifts", self.shifts) if self.shifts < 0 else ("jobs", self.jobs)
             raise UsageError(f"--{name} {value}: too few. Leave it out.")
+        if self.loudness is not None and not -70 <= self.loudness <= 0:
+            raise UsageError(f"--loudness {self.loudness:g}: not from -70 to 0 LUFS. Try --loudness -14.")
         choice(self.clip_mode, CLIP_MODES, "--clip-mode")
         choice(self.progress, console.PROGRESS, "--progress")
         _ = self.encoding, self.selection, self.policy, self.span, self.longest, self.part

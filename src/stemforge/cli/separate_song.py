@@ -152,6 +152,7 @@ def _separate(run: Run, item: Item, source: Source, place: Place, recipe: dict[s
         encoding=request.encoding,
         clip_mode=request.clip_mode,
         sanitize=request.sanitize,
+        loudness=request.loudness,
         jobs=request.jobs,
         on_block=on_block,
     )
@@ -177,7 +178,9 @@ def _nothing(seconds: float) -> None:
 def _tell_done(run: Run, item: Item, place: Place, facts: dict[str, Any]) -> None:
     """The result of a song: its folder, its one stem, or a JSON line, and what the user ought to know."""
     name, request = item.path.name, run.request
-    if facts["gain"] != 1:
+    if facts.get("lufs") is not None:
+        run.report.note(f"{name}: had {facts['lufs']:.1f} LUFS, all stems changed by one gain of {facts['gain']:.3f}")
+    elif facts["gain"] != 1:
         run.report.note(f"{name}: all stems turned down by one gain of {facts['gain']:.3f}, one would clip")
     elif facts["clipped"] and not (request.encoding.is_float and request.clip_mode != "clamp"):
         run.report.note(f"{name}: samples beyond full scale were cut")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from typing import Any
 
 from stemforge import __version__
 from stemforge.audio.io import Source, blocks
+from stemforge.audio.loudness import Meter
 from stemforge.audio.writer import Encoding, StemWriter, Written, output_errors
 from stemforge.errors import OutputError
 from stemforge.tasks.separate import RESIDUAL, Levels, Selection, all_names, separate_blocks
@@ -26,6 +28,8 @@ from stemforge.types import Separator
 SIDECAR, SCHEMA = "stemforge.json", 1
 
 _NEGLIGIBLE_DB = -100.0
+
+log = logging.getLogger("stemforge")
 
 
 @dataclass(frozen=True)
@@ -73,11 +77,15 @@ class Place:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was written, and how far the stems were from the mixture before the leftover was given to one, in dB."""
+    """What was written, and how far the stems were from the mixture before the leftover was given to one, in dB.
+
+    `lufs` is the loudness of the mixture where it was asked for and can be measured.
+    """
 
     written: Written
     leftover_db: float
     folder: Path
+    lufs: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """For sidecars and reports: minus infinity becomes null."""
@@ -89,6 +97,7 @@ class Outcome:
             "clipped": self.written.clipped,
             "peak": self.written.peak,
             "leftover_db": leftover,
+            **({} if self.lufs is None else {"lufs": round(self.lufs, 2)}),
         }
 
 
@@ -101,6 +110,7 @@ def separate_file(
     encoding: Encoding | None = None,
     clip_mode: str | None = None,
     sanitize: bool = False,
+    loudness: float | None = None,
     jobs: int = 1,
     on_block: Callable[[float], None] = lambda seconds: None,
 ) -> Outcome:
@@ -114,6 +124,7 @@ def separate_file(
         encoding: of the files; float32 wav by default.
         clip_mode: see `StemWriter`.
         sanitize: samples that are not finite become zero.
+        loudness: LUFS that the sum of all stems shall have, by one gain for all of them.
         jobs: how many stems are encoded at the same time.
         on_block: is told the seconds that each step finished.
 
@@ -128,17 +139,24 @@ def separate_file(
     writer = StemWriter(
         place.folder, kept, source.rate, source.channels, encoding, clip_mode=clip_mode, frames=source.frames,
         files={name: place.path(name, encoding.container) for name in kept}, prefix=place.prefix, jobs=jobs,
-        tags=source.tags,
+        tags=source.tags, adjustable=loudness is not None,
     )  # fmt: skip
+    meter = None if loudness is None else Meter(source.rate)
     with writer:
         for mixture, stems in separate_blocks(mixture_blocks, source.rate, source.channels, separator, levels):
             writer.write(selection.apply(mixture, stems, names))
+            if meter is not None:
+                meter.add(mixture)
             on_block(mixture.shape[-1] / source.rate)
         asked = RESIDUAL in (selection.stems or ())
         needless = RESIDUAL in kept and not asked and levels.leftover_db <= _NEGLIGIBLE_DB
+        lufs = None if meter is None else meter.integrated()
+        if loudness is not None and lufs is None:
+            log.warning("'%s': is silent or shorter than 0.4 s, its loudness is left as it is.", source.path)
+        gain = 1.0 if loudness is None or lufs is None else 10 ** ((loudness - lufs) / 20)
         with _unfinished(place):
-            written = writer.finish(drop=(RESIDUAL,) if needless else ())
-    return Outcome(written, levels.leftover_db, place.folder)
+            written = writer.finish(drop=(RESIDUAL,) if needless else (), gain=gain)
+    return Outcome(written, levels.leftover_db, place.folder, lufs)
 
 
 @contextmanager
