@@ -227,6 +227,7 @@ def test_a_run_can_start_from_a_checkpoint(config, capsys):
     still = [f"start={first}", "steps=1", "rate=0.0", "matrix_rate=0.0", "weight_decay=0.0"]
     assert main(words(config, *still, out="second")) == 0
     before, after = (load_file(config.parent / run / "model.safetensors") for run in ("first", "second"))
+    assert scores(config.parent / "second")["step"] == 0
     assert all(torch.equal(before[name], after[name]) for name in before)
     capsys.readouterr()
     assert main(words(config, *still, "network.width=32", out="third")) == 2

@@ -134,6 +134,9 @@ def _loop(
 ) -> None:
     lost, config = quarantine_of(batches.songs), state.config
     known = len(lost.reasons)
+    if pieces and config.start and state.index == 0 and fabric.is_global_zero:
+        averaged(state).to(fabric.device)
+        _scored(state, fabric, pieces, out, view)  # so that the best weights are never worse than those of `start`
     for step in fit(state, batches, fabric):
         if line := view.step(step):
             fabric.log_dict({**line, "lost_files": len(lost.reasons)}, step=step.index)
