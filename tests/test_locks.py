@@ -124,7 +124,7 @@ def test_processes_share_a_folder(template: str) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of posix")
-@pytest.mark.parametrize(("songs", "kills"), [(6, 5), pytest.param(30, 50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("songs", "kills"), [(4, 5), pytest.param(30, 50, marks=pytest.mark.slow)])
 def test_kill_and_again(songs: int, kills: int) -> None:
     """Killed at any moment, the same command ends with what an undisturbed one makes, and nothing hidden is left."""
     for n in range(songs):
