@@ -97,8 +97,8 @@ def test_a_step_that_is_not_finite_is_left_out(crops, monkeypatch):
     run, good = start(CONFIG), Crops.batch
     bad = {3}
 
-    def poisoned(self, step):
-        batch = good(self, step)
+    def poisoned(self, step, part=(0, 1)):
+        batch = good(self, step, part)
         if step in bad:
             batch.stems[:] = float("inf")
         return batch
@@ -118,8 +118,8 @@ def test_many_steps_that_are_not_finite_end_the_run(crops, monkeypatch):
     """After ten in a row there is one line that says what to do."""
     run, good = start(CONFIG), Crops.batch
 
-    def poisoned(self, step):
-        batch = good(self, step)
+    def poisoned(self, step, part=(0, 1)):
+        batch = good(self, step, part)
         batch.stems[:] = float("inf") if step >= 4 else 0.0
         return batch
 
