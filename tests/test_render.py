@@ -256,11 +256,11 @@ def test_assets_without_instruments_are_refused(tmp_path):
 def test_the_command_prints_the_report(assets, tmp_path):
     """`stemforge data render` renders and prints songs, hours and loudness; with --json as one object."""
     options = ["--assets", str(assets), "--hours", "0.0003", "--seed", "5", "--longest", "3", "-o", str(tmp_path)]
-    plain = CliRunner().invoke(app, [*options, "-q"])
+    plain = CliRunner().invoke(app, ["render", *options, "-q"])
     assert plain.exit_code == 0, plain.output
     assert "songs" in plain.stdout
     assert "dBFS" in plain.stdout
-    found = json.loads(CliRunner().invoke(app, [*options, "-q", "--json"]).stdout)
+    found = json.loads(CliRunner().invoke(app, ["render", *options, "-q", "--json"]).stdout)
     assert found["event"] == "rendered"
     assert found["songs"] == len(list(tmp_path.glob("0*/song.json")))
 
