@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemforge.audio.windows import Window, hop_of, join, split, windowed
+from stemforge.audio.windows import Window, eased, hop_of, join, split, windowed
 from stemforge.errors import UsageError
 
 
@@ -109,3 +109,15 @@ def test_windowed_denoise_keeps_sums() -> None:
 
     y = windowed(denoise, 100, 0.6)(torch.cat([mixture, torch.zeros_like(mixture)], dim=1), torch.tensor(1.0))
     assert (y.sum(dim=1, keepdim=True) - mixture).abs().max() < 1e-6
+
+
+def test_new_parts_begin_where_known_ones_end() -> None:
+    """Steps at both ends of a new part are taken out, known samples and the middle of the new part stay."""
+    x = torch.zeros(1, 2, 1, 300)
+    x[..., 100:200] = 1.0
+    known = torch.ones(1, 2, 1, 300, dtype=torch.bool)
+    known[:, 0, :, 100:200] = False
+    out = eased(x, known, 20)
+    assert torch.equal(out[:, 1], x[:, 1]) and torch.equal(out[known], x[known])
+    assert torch.equal(out[0, 0, 0, 120:180], x[0, 0, 0, 120:180])
+    assert out[0, 0, 0].diff().abs().max() < 0.1

@@ -102,3 +102,27 @@ def windowed(denoise: Denoise, length: int, overlap: float = 0.25) -> Denoise:
         return torch.cat(list(join(denoised, length, hop)), dim=-1)
 
     return over_song
+
+
+def eased(x: Tensor, known: Tensor, fade: int) -> Tensor:
+    """x without steps where known parts meet new ones: the new side begins at the last known sample.
+
+    The step is taken out over `fade` samples of the new part; known samples stay as they are.
+
+    Args:
+        x: (batch, stem, channel, time).
+        known: bool, (batch, stem, 1, time).
+        fade: samples.
+    """
+    out = x.clone()
+    edges = (known[..., 1:] != known[..., :-1]).nonzero()
+    for batch, stem, _, place in edges.tolist():
+        first = place + 1  # the first sample behind the edge
+        row = out[batch, stem]
+        if known[batch, stem, 0, place]:
+            count = min(fade, row.shape[-1] - first)
+            row[:, first : first + count] += _ramp(count).to(x).flip(0) * (row[:, [place]] - row[:, [first]])
+        else:
+            count = min(fade, first)
+            row[:, first - count : first] += _ramp(count).to(x) * (row[:, [first]] - row[:, [place]])
+    return torch.where(known, x, out)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from stemforge.audio.windows import eased
 from stemforge.errors import StemforgeError, UsageError
 from stemforge.inference.given import Free, Given, Observed
 from stemforge.inference.noise import noise_of, state_type
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 WINDOW = 12.0
 """Seconds that a network of our own generates at once; the official ones have windows of their own."""
+EASE = 0.005
+"""Seconds in which a step between what is given and what is new is taken out."""
 CONTEXT = 0.5
 """Share of a window that is given when a piece is continued."""
 
@@ -100,10 +103,11 @@ def _window(
     """One window, beginning with the given context (batch, stem, channel, time)."""
     noise = noise_of(network, seed)
     given: Given = Free()
+    known = (torch.arange(like.shape[-1], device=like.device) < context.shape[-1]).expand(*like.shape[:2], 1, -1)
     if context.shape[-1]:
-        known = (torch.arange(like.shape[-1], device=like.device) < context.shape[-1])[None, None, None]
         stems = torch.nn.functional.pad(context, (0, like.shape[-1] - context.shape[-1]))
         given = Observed(stems, known, noised=not network.conditional)
         if network.conditional:
-            denoise = conditioned(denoise, known.expand(*like.shape[:2], 1, -1))
-    return sampling.run(denoise, noise(like) * sampling.sigma_max, given, noise, on_step)
+            denoise = conditioned(denoise, known)
+    window = sampling.run(denoise, noise(like) * sampling.sigma_max, given, noise, on_step)
+    return eased(window, known, round(EASE * network.rate))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from stemforge.audio.windows import eased
 from stemforge.errors import StemforgeError, UsageError
 from stemforge.inference.given import Observed
 from stemforge.inference.noise import noise_of, state_type
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 METHODS = ("condition", "replace")
 LEVEL_DB = {"bass": -24.0, "drums": -23.0, "guitar": -27.0, "piano": -26.0, "other": -27.0}
 """RMS of stems in training songs, to bring given stems to the level that the network knows."""
+EASE = 0.005
+"""Seconds in which a step between what is given and what is new is taken out."""
 WINDOW = 12.0
 CONTEXT = 0.25
 
@@ -157,6 +160,7 @@ def _filled(
         def step(at: int, steps: int, index: int = index) -> None:
             on_step(index * steps + at, len(starts) * steps)
 
-        out[..., cut] = sampling.run(bound, noise(stems) * sampling.sigma_max, given, noise, step).to(out)
+        window = sampling.run(bound, noise(stems) * sampling.sigma_max, given, noise, step)
+        out[..., cut] = eased(window, clear, round(EASE * network.rate)).to(out)
         done[..., cut] = True
     return out
