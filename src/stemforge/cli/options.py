@@ -136,10 +136,7 @@ def seed_of(text: str) -> int:
 def sampling_of(base: Sampling, options: dict[str, Any]) -> Sampling:
     """The default settings with what the command line changes. Raises UsageError for impossible ones."""
     names = ("sampler", "steps", "churn", "resamples", "sigma_min", "sigma_max", "rho")
-    changes = {name: options[name] for name in names if options.get(name) is not None}
-    if changes.get("sampler", base.sampler) != "euler":
-        changes = {"churn": 0.0, "resamples": 1, **changes}
-    return base.changed(**changes)
+    return base.changed(**{name: options[name] for name in names})
 
 
 def region_of(text: str) -> tuple[float, float]:

@@ -25,17 +25,7 @@ def separate(
     null: Annotated[
         bool, typer.Option("-0", "--null", help="Names in lists end with NUL, as find -print0 writes them.")
     ] = False,
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(
-            "-n",
-            "--name",
-            "--model",
-            "--checkpoint",
-            envvar="STEMFORGE_MODEL",
-            help="Name, or folder, of a checkpoint.",
-        ),
-    ] = None,
+    checkpoint: o.Checkpoint = None,
     out: Annotated[
         Path,
         typer.Option(
@@ -67,9 +57,7 @@ def separate(
     other_method: Annotated[
         str, typer.Option(help="no_STEM: add the others, minus STEM from the mixture, or none.", rich_help_panel=_OUT)
     ] = "add",
-    device: Annotated[
-        str, typer.Option("-d", "--device", envvar="STEMFORGE_DEVICE", help="auto, cpu, cuda, cuda:N or mps.")
-    ] = "auto",
+    device: o.Device = "auto",
     precision: Annotated[str, typer.Option(help="fp32, or bf16 inside the network.")] = "fp32",
     segment: Annotated[
         float | None, typer.Option(help="Seconds of a window. Default: as the checkpoint was trained.")
@@ -108,18 +96,14 @@ def separate(
             help="Of the gaussian gradient: 0.5 as in the released code, 1 as in the paper.", rich_help_panel=_ADVANCED
         ),
     ] = None,
-    format: Annotated[str | None, typer.Option(help="wav, flac, mp3, ogg or opus.", rich_help_panel=_FORMAT)] = None,
-    flac: Annotated[bool, typer.Option("--flac", help="Same as --format flac.", rich_help_panel=_FORMAT)] = False,
-    mp3: Annotated[bool, typer.Option("--mp3", help="Same as --format mp3.", rich_help_panel=_FORMAT)] = False,
-    ogg: Annotated[bool, typer.Option("--ogg", help="Same as --format ogg.", rich_help_panel=_FORMAT)] = False,
-    mp3_bitrate: Annotated[int, typer.Option(help="kbit/s.", rich_help_panel=_FORMAT)] = 320,
-    int16: Annotated[bool, typer.Option("--int16", help="16 bits a sample.", rich_help_panel=_FORMAT)] = False,
-    int24: Annotated[
-        bool, typer.Option("--int24", help="24 bits a sample; default of flac.", rich_help_panel=_FORMAT)
-    ] = False,
-    float32: Annotated[
-        bool, typer.Option("--float32", help="Floating point; default of wav.", rich_help_panel=_FORMAT)
-    ] = False,
+    format: o.Format = None,
+    flac: o.Flac = False,
+    mp3: o.Mp3 = False,
+    ogg: o.Ogg = False,
+    mp3_bitrate: o.Mp3Bitrate = 320,
+    int16: o.Int16 = False,
+    int24: o.Int24 = False,
+    float32: o.Float32 = False,
     clip_mode: Annotated[
         str | None,
         typer.Option(
@@ -181,12 +165,10 @@ def separate(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be written, and stop.", rich_help_panel=_RUN)
     ] = False,
-    progress: Annotated[str, typer.Option(help="auto, bar, plain or none.", rich_help_panel=_RUN)] = "auto",
-    json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a line on stdout, a summary last.", rich_help_panel=_RUN)
-    ] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Errors only.", rich_help_panel=_RUN)] = False,
-    verbose: Annotated[int, typer.Option("-v", "--verbose", count=True, help="More.", rich_help_panel=_RUN)] = 0,
+    progress: o.Progress = "auto",
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = 0,
 ) -> None:
     """Take songs apart into stems that add up to them.
 

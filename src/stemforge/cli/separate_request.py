@@ -14,7 +14,7 @@ from stemforge.audio.io import EXTENSIONS
 from stemforge.audio.writer import CLIP_MODES, Encoding
 from stemforge.cli import console, lists
 from stemforge.cli.layout import DEFAULT
-from stemforge.cli.options import Output, choice
+from stemforge.cli.options import Output, choice, listed
 from stemforge.devices import check_name
 from stemforge.errors import UsageError
 from stemforge.separators.diffusion import METHODS, Likelihood
@@ -93,10 +93,7 @@ class Request:
     @cached_property
     def selection(self) -> Selection:
         """Which stems are asked for."""
-        stems = None if self.stems is None else tuple(name.strip() for name in self.stems.split(",") if name.strip())
-        if stems == ():
-            raise UsageError("--stems: names no stem. Give for example --stems bass,drums.")
-        return Selection(stems, self.two_stems, self.other_method)
+        return Selection(listed(self.stems, "--stems"), self.two_stems, self.other_method)
 
     @cached_property
     def policy(self) -> str | None:

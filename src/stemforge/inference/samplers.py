@@ -43,6 +43,11 @@ def quiet(done: int, steps: int) -> None:
     """Report nothing."""
 
 
+def slope(denoise: Denoise, x: Tensor, sigma: Tensor, given: Given) -> Tensor:
+    """dx/dsigma of the prior, bent towards what is given."""
+    return given.steer(x, (x - denoise(x, sigma)) / sigma, sigma)
+
+
 def euler(
     denoise: Denoise,
     x: Tensor,
@@ -65,8 +70,7 @@ def euler(
             if gamma > 0:
                 x = x + noise(x) * (sigma_hat**2 - sigma**2).sqrt()  # a little more noise
             x = given.project(x, sigma_hat, noise)
-            d = (x - denoise(x, sigma_hat)) / sigma_hat  # dx/dsigma
-            x = x + given.steer(x, d, sigma_hat) * (sigma_next - sigma_hat)  # one step down
+            x = x + slope(denoise, x, sigma_hat, given) * (sigma_next - sigma_hat)  # one step down
             if again:
                 x = x + noise(x) * (sigma**2 - sigma_next**2).sqrt()  # back up, try again
         on_step(done, len(sigmas) - 1)
@@ -85,11 +89,11 @@ def heun(
     """Karras et al. 2022, Algorithm 1: second order, two evaluations a step, one for the last."""
     for done, (sigma, sigma_next) in enumerate(pairwise(sigmas), 1):
         x = given.project(x, sigma, noise)
-        d = given.steer(x, (x - denoise(x, sigma)) / sigma, sigma)
+        d = slope(denoise, x, sigma, given)
         ahead = x + d * (sigma_next - sigma)  # Euler
         if sigma_next > 0:
             ahead = given.project(ahead, sigma_next, noise)
-            d_next = given.steer(ahead, (ahead - denoise(ahead, sigma_next)) / sigma_next, sigma_next)
+            d_next = slope(denoise, ahead, sigma_next, given)
             ahead = x + (d + d_next) / 2 * (sigma_next - sigma)  # trapezoid
         x = ahead
         on_step(done, len(sigmas) - 1)
@@ -113,7 +117,7 @@ def dpmpp_2m(
     h_before = torch.ones_like(sigmas[0])
     for done, (sigma, sigma_next) in enumerate(pairwise(sigmas), 1):
         x = given.project(x, sigma, noise)
-        d = given.steer(x, (x - denoise(x, sigma)) / sigma, sigma)
+        d = slope(denoise, x, sigma, given)
         clean = x - sigma * d  # D under what is given
         if sigma_next == 0:
             x = clean
@@ -143,9 +147,9 @@ def adpm2(
         up = (sigma_next**2 * (sigma**2 - sigma_next**2) / sigma**2).sqrt()
         down = (sigma_next**2 - up**2).sqrt()
         middle = ((sigma ** (1 / rho) + down ** (1 / rho)) / 2) ** rho
-        d = given.steer(x, (x - denoise(x, sigma)) / sigma, sigma)
+        d = slope(denoise, x, sigma, given)
         half = given.project(x + d * (middle - sigma), middle, noise)
-        d_half = given.steer(half, (half - denoise(half, middle)) / middle, middle)
+        d_half = slope(denoise, half, middle, given)
         x = x + d_half * (down - sigma)
         if up > 0:
             x = x + noise(x) * up
@@ -169,7 +173,7 @@ def ddim(
     """
     for done, (sigma, sigma_next) in enumerate(pairwise(sigmas), 1):
         x = given.project(x, sigma, noise)
-        d = given.steer(x, (x - denoise(x, sigma)) / sigma, sigma)
+        d = slope(denoise, x, sigma, given)
         up = eta * sigma_next * (1 - sigma_next**2 / sigma**2).sqrt()
         x = (x - sigma * d) + (sigma_next**2 - up**2).sqrt() * d
         if up > 0:

@@ -63,8 +63,10 @@ class Sampling:
         return self.steps * self.resamples * SAMPLERS[self.sampler].evaluations - (self.sampler == "heun")
 
     def changed(self, **values: object) -> Sampling:
-        """With other values; None keeps the value. Raises UsageError as the constructor does."""
+        """With other values; None keeps the value, and a sampler without churn drops it. Raises UsageError."""
         given = {name: value for name, value in values.items() if value is not None}
+        if given.get("sampler", self.sampler) != "euler":
+            given = {"churn": 0.0, "resamples": 1, **given}
         return replace(self, **given)  # type: ignore[arg-type]
 
     def run(self, denoise: Denoise, x: Tensor, given: Given, noise: Noise, on_step: OnStep) -> Tensor:

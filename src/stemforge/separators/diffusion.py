@@ -177,8 +177,6 @@ def sampling_separator(
         raise UsageError("method independent: this checkpoint knows its stems only together. Give dirac or gaussian.")
     own: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
     rest = {name: own.pop(name) for name in ("pinned", "gamma", "factor") if name in own}
-    if own.get("sampler", "euler") != "euler":
-        own = {"churn": 0.0, "resamples": 1, **own}
     sampling = default(method, network.conditional).changed(**own)
     return DiffusionSeparator(
         network, method=method, sampling=sampling, segment=segment, overlap=overlap, seed=seed, device=device, **rest

@@ -19,6 +19,7 @@ from stemforge.inference.noise import noise_of, state_type
 from stemforge.inference.samplers import OnStep, quiet
 from stemforge.inference.settings import Sampling
 from stemforge.inference.wrappers import conditioned, denoiser
+from stemforge.tasks.generate import EASE, window_of
 from stemforge.types import Stems
 
 if TYPE_CHECKING:
@@ -27,10 +28,8 @@ if TYPE_CHECKING:
 METHODS = ("condition", "replace")
 LEVEL_DB = {"bass": -24.0, "drums": -23.0, "guitar": -27.0, "piano": -26.0, "other": -27.0}
 """RMS of stems in training songs, to bring given stems to the level that the network knows."""
-EASE = 0.005
-"""Seconds in which a step between what is given and what is new is taken out."""
-WINDOW = 12.0
 CONTEXT = 0.25
+"""Share of a window that the window before it has filled."""
 
 
 def windows_in(network: Joint, seconds: float) -> int:
@@ -46,7 +45,7 @@ def _starts(network: Joint, time: int) -> list[int]:
 
 
 def _length(network: Joint, time: int) -> int:
-    return min(round((WINDOW if network.conditional else network.segment) * network.rate), time)
+    return min(window_of(network), time)
 
 
 @torch.no_grad()
