@@ -27,6 +27,9 @@ EXTENSIONS = frozenset(
 )
 """File name endings that a walk through a folder takes for sound, lower case, without the dot."""
 
+NPY_RATE = 44100
+"""Hz of .npy stems, which do not say it."""
+
 _BLOCK = 1 << 17
 _LOUD = 10.0
 _ELSEWHERE = 0xFFFFFFFF  # the size of an RF64 is in its chunk ds64
@@ -128,9 +131,25 @@ def blocks(source: Source, *, sanitize: bool = False) -> Iterator[Tensor]:
 
 
 def read(path: Path | str) -> Audio:
-    """A whole sound file in memory. Raises InputError as `probe` and `blocks` do."""
+    """A whole sound file in memory, or a stem as `data render` writes it in .npy: int16 (time, 1 or 2), `NPY_RATE` Hz.
+
+    Raises InputError as `probe` and `blocks` do.
+    """
+    if Path(path).suffix.lower() == ".npy":
+        return _array(Path(path))
     source = probe(Path(path))
     return Audio(torch.cat(list(blocks(source)), dim=-1), source.rate)
+
+
+def _array(path: Path) -> Audio:
+    _check_file(path, path)
+    try:
+        samples = np.load(path, allow_pickle=False)
+        if samples.dtype != np.int16 or samples.ndim != 2 or samples.shape[1] not in (1, 2) or not len(samples):
+            raise ValueError(f"holds {samples.dtype} {samples.shape}, not int16 (time, 1 or 2)")
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"stem '{path}': cannot be read ({error}). Render it again.") from None
+    return Audio(torch.from_numpy(samples.T.astype(np.float32) / 32768), NPY_RATE)
 
 
 def _headed(path: Path, contents: Path | None) -> Source:

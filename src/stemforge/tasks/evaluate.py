@@ -97,7 +97,7 @@ def find_stem(song: Path, stem: str) -> Path | None:
 
 
 def _sounds(song: Path) -> list[Path]:
-    files = sorted(path for path in song.iterdir() if path.suffix[1:].lower() in EXTENSIONS)
+    files = sorted(path for path in song.iterdir() if path.suffix[1:].lower() in {*EXTENSIONS, "npy"})
     return [path for path in files if not path.name.startswith(".")]
 
 
