@@ -187,7 +187,7 @@ def main(clones: Path, assets: Path, names: list[str]) -> None:
             raise SystemExit(f"no samples of '{name}' in {clone}: another version of that repository?")
         target = assets / "sfz" / pack["stem"] / name
         write(in_turns(regions, pack.get("takes", 2)), target, pack.get("seconds", 4.5), pack["opcodes"])
-        for text in (*clone.glob("LICEN[SC]E*"), *clone.glob("[Rr][Ee][Aa][Dd][Mm][Ee]*")):
+        for text in (*clone.glob("LICEN[SC]E*"), *clone.glob("[Rr][Ee][Aa][Dd][Mm][Ee]*"), *clone.glob("**/_readme*")):
             (target / text.name).write_bytes(text.read_bytes())
 
 

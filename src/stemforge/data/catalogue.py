@@ -22,7 +22,7 @@ PACKS = {
 }  # fmt: skip
 KITS = ("Audiophob", "rumpf_kit_z01_h2")
 """Hydrogen kits under CC0 or CC-BY; other kits of that package are GPL or CC-BY-SA and are left alone."""
-HELD_OUT_MAPS = ("meatbass_pizz", "black_twang", "rumpf_kit_z01_h2", "salamander-14")
+HELD_OUT_MAPS = ("meatbass_pizz", "black_twang", "rumpf_kit_z01_h2", "salamander-14", "squidpipes_clean")
 HELD_OUT_PRESETS: dict[str, dict[str, tuple[int, ...]]] = {
     "sf_GMbank": {"bass": (33, 35, 38), "guitar": (25, 27, 30), "piano": (0, 4, 5), "drums": (8, 16, 32)},
     "FluidR3Mono_GM": {"other": (11, 19, 50, 61, 71, 87, 89, 75)},

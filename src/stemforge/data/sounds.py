@@ -14,7 +14,7 @@ from stemforge.data.score import Part, folded
 from stemforge.data.synth import Patch, draw_patch, play_patch
 from stemforge.data.unpack import Map, draw_kit
 
-SAMPLED = {"bass": 0.55, "drums": 0.6, "guitar": 0.42, "piano": 0.42, "other": 0.0}
+SAMPLED = {"bass": 0.55, "drums": 0.6, "guitar": 0.52, "piano": 0.42, "other": 0.33}
 """Chance of a sampled pack where there is one."""
 MODELLED = {"guitar": 0.23, "piano": 0.2, "other": 0.12}
 """Chance of an instrument made for this part alone; in training songs only."""
@@ -22,8 +22,13 @@ SYNTHETIC = {"bass": 0.1, "drums": 0.0, "guitar": 0.0, "piano": 0.0, "other": 0.
 FAMILIES = {"bass": range(32, 40), "guitar": range(24, 32), "piano": range(0, 8)}
 WEIGHTS = {"piano": (4, 3, 2, 1, 2.5, 2, 0.5, 0.7), "guitar": (2.5, 3, 1.5, 2.5, 0.8, 1.5, 1.8, 0.15)}
 SHARES = {"audiophob": 0.4, "salamander-6": 0.6, "salamander-10": 0.6, "salamander-6-10": 0.6, "headroom_close": 0.7,
-          "headroom_decca": 0.7, "spanish_classical": 0.8}  # fmt: skip
+          "headroom_decca": 0.7, "spanish_classical": 0.8, "alto_sax": 0.6, "mtg_alto_sax": 0.5, "mtg_tenor_sax": 0.5,
+          "mtg_soprano_sax": 0.5, "mtg_baritone_sax": 0.5, "bear_sax": 0.5, "organ_clarinet": 0.5, "organ_flutes": 0.6,
+          "organ_tremolo": 0.6, "organ_trombone": 0.5, "organ_violin": 0.5, "ironface": 0.5, "ironface_distorted": 0.4,
+          "tuba": 0.5}  # fmt: skip
 """Weights of packs that differ from 1: small ones, and those that come as several maps."""
+SHORT = ("cello_pizzicato", "guitar_banjo", "xylophone")
+"""Packs of `other` that cannot hold a note: no pads for them."""
 NO_KITS = (48, 56, 57, 58, 95)
 """Orchestral, sound-effect and marching kits."""
 
@@ -68,7 +73,8 @@ def _sampled(rng: np.random.Generator, part: Part, catalogue: Catalogue, maps: l
     if part.stem == "drums" and catalogue.shots and rng.random() < 0.35:
         made = draw_kit(rng, catalogue.shots, song / f"kit-{rng.integers(2**31)}.sfz")
     else:
-        plain = [made for made in maps if not made.name.startswith("one-shot")]
+        unfit = SHORT if part.role == "pad" else ()
+        plain = [made for made in maps if not made.name.startswith("one-shot") and made.name not in unfit]
         pool = plain if plain and rng.random() < 0.9 else maps
         weights = np.asarray([SHARES.get(made.name, 1.0) for made in pool])
         made = pool[int(rng.choice(len(pool), p=weights / weights.sum()))]
