@@ -2,9 +2,9 @@
 
     python scripts/add_packs.py CLONES ASSETS [NAME ...]
 
-CLONES holds clones (or unpacked archives), named as the repositories are; `packs.toml` lists what is made of which of
-them, docs/data.md whose they are and under which licence. Written to ASSETS/sfz/<stem>/<name>/: the loudness of velocity
-layers is kept, two takes a note at most, tails cut with a fade, loops of held notes kept, no key-up noises.
+CLONES holds clones (or unpacked archives), named as the repositories are; `packs.toml` lists what is made of which,
+docs/data.md whose they are and under which licence. Written to ASSETS/sfz/<stem>/<name>/: the loudness of velocity layers
+is kept, two takes a note at most, tails cut with a fade, loops of held notes kept, no key-up noises.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def key_of(name: str, octave: str) -> int:
 
 
 def named(folder: Path, pattern: str, reach: int = 4) -> Iterator[Region]:
-    """Samples whose names say the note: groups `note` and `octave` of the pattern, perhaps `layer` (1, 2, ... by loudness).
+    """Samples whose names say the note: groups `note` and `octave` of the pattern, perhaps `layer`, softest first.
 
     Each sample plays the keys around it; the outermost ones `reach` keys further.
     """
