@@ -23,6 +23,7 @@ from stemforge import __version__
 from stemforge.cli import console
 from stemforge.cli.checkpoints import app as checkpoints
 from stemforge.cli.data import app as data
+from stemforge.cli.edit import app as edit
 from stemforge.cli.evaluate import evaluate
 from stemforge.cli.generate import generate
 from stemforge.cli.impute import impute
@@ -44,6 +45,7 @@ app.command()(impute)
 app.command()(evaluate)
 app.command()(train)
 app.add_typer(checkpoints, name="checkpoints")
+app.add_typer(edit, name="edit")
 app.add_typer(data, name="data")
 
 

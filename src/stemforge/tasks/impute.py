@@ -91,7 +91,7 @@ def impute(
         for start, stop in regions.get(name, []):
             last = time if math.isinf(stop) else round(stop * rate)
             known[0, names.index(name), :, round(start * rate) : last] = False
-    gain = _gain(given)
+    gain = gain_of(given)
     heard = torch.tensor([name in (*wanted, *given.names) for name in names])
     filled = _filled(network, full * gain, known, heard, sampling, method, seed, on_step) / gain
     kept = [names.index(name) for name in wanted]
@@ -125,7 +125,7 @@ def _wanted(
     return wanted
 
 
-def _gain(given: Stems) -> float:
+def gain_of(given: Stems) -> float:
     """What brings the given stems to the level that they have in training songs."""
     power = sum(10 ** (LEVEL_DB.get(name, -26.0) / 10) for name in given.names)
     level = float(given.samples.sum(dim=0).square().mean())

@@ -1,0 +1,192 @@
+"""The work of `stemforge edit`: read around the regions, make them anew, copy the rest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from stemforge import checkpoints
+from stemforge.cli.inputs import check_writable, track_name
+from stemforge.cli.options import listed, output_folder, region_of, sampling_of
+from stemforge.cli.synthesis import Session
+from stemforge.errors import InputError, UsageError
+from stemforge.separators.network import NetworkSeparator
+from stemforge.tasks.edit import METHODS, Way, way_for
+from stemforge.tasks.edit_files import MIX, Files, Joined, Piece, open_song, open_stems, write
+from stemforge.tasks.edit_song import Job, Scene, changes, scene_of, windows_in
+from stemforge.tasks.regions import Region, checked
+from stemforge.tasks.separate import separate
+from stemforge.types import Audio, Stems
+
+FADE = 0.05
+"""Seconds on both sides of a region in which old and new are cross-faded."""
+AHEAD = 6.0
+"""Seconds of the end of a song that are heard when it is continued."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One request: the job, what the sidecar says of it, and how far from the original it may go."""
+
+    job: Job
+    facts: dict[str, Any]
+    strength: float = 1.0
+
+
+def run(task: str, options: dict[str, Any]) -> int:
+    """Edit as many times as is asked for; the exit code. Raises StemforgeError."""
+    _check(options)
+    session = Session.begin(options)
+    stems = listed(options["stems"], "--stems")
+    session.check_stems(stems)
+    edit = TASKS[task](session, options, stems)
+    inputs = [path for name in ("source", "after") if (path := options.get(name)) is not None]
+    name = track_name("-".join(path.absolute().name if path.is_dir() else path.stem for path in inputs))
+    seeds = range(session.seed, session.seed + options["num_samples"])
+    top = options["out"] / session.checkpoint.name / task
+    places = [top / (name if len(seeds) == 1 else f"{name}-{seed}") for seed in seeds]
+    folders = [output_folder(place, overwrite=options["overwrite"]) for place in places]
+    check_writable(options["out"])
+    with session.report:
+        way = _way(session, edit)
+        scenes = [_scene(session, edit.job, span) for span in edit.job.spans]
+        for seed, folder in zip(seeds, folders, strict=True):
+            _one(session, task, edit, way, scenes, seed, folder)
+    return 0
+
+
+def _check(options: dict[str, Any]) -> None:
+    """Raises UsageError for what is impossible whatever the song is."""
+    if options["method"] not in ("auto", *METHODS):
+        raise UsageError(f"--method {options['method']}: unknown. Give one of {', '.join(METHODS)}.")
+    if not 0 <= options["fade"] < 60:
+        raise UsageError(f"--fade {options['fade']:g}: must be at least 0 and less than 60 s. Try {FADE}.")
+    if not 0 < options.get("strength", 1.0) <= 1:
+        raise UsageError(f"--strength {options['strength']:g}: must be more than 0 (keep) and at most 1 (all new).")
+    if options["guidance"] is not None and not 0 <= options["guidance"] < float("inf"):
+        raise UsageError(f"--guidance {options['guidance']:g}: must be at least 0. Leave it out for the default.")
+
+
+def _piece(session: Session, path: Path, stems: tuple[str, ...] | None) -> Files:
+    """A song, or the stems of a folder that the checkpoint knows. Raises InputError and UsageError."""
+    if not path.exists():
+        raise InputError(f"'{path}': no such file or folder. Check the spelling.")
+    if not path.is_dir():
+        return open_song(path)
+    piece = open_stems(path, session.checkpoint.stems or session.network.names)
+    if missing := [name for name in stems or () if name not in piece.names]:
+        raise InputError(
+            f"'{path}': has no {' and no '.join(missing)}, but {', '.join(piece.names)}. Edit what is there."
+        )
+    return piece
+
+
+def _names(session: Session, piece: Piece, stems: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The stems that are edited: those asked for, or all that there are."""
+    everything = piece.names if piece.names != (MIX,) else session.checkpoint.stems or session.network.names
+    return stems or tuple(everything)
+
+
+def _regions(session: Session, options: dict[str, Any], stems: tuple[str, ...] | None) -> Edit:
+    """Inpaint, regenerate and restyle: parts of a song, which keeps its length."""
+    asked = [region_of(text) for text in options["region"] or []]
+    if not asked and not options.get("whole"):
+        raise UsageError("no region is given: say which part is made anew, as --region 30:34.")
+    piece = _piece(session, options["source"], stems)
+    found = checked(asked or [(0.0, float("inf"))], piece.rate, piece.frames)
+    fade = round(options["fade"] * piece.rate)
+    job = Job(piece, tuple(found), fade, piece.frames, _names(session, piece, stems))
+    regions = [[region.first / piece.rate, region.last / piece.rate] for region in found]
+    return Edit(job, {"input": options["source"].absolute().name, "regions": regions}, options.get("strength", 1.0))
+
+
+def _continued(session: Session, options: dict[str, Any], stems: tuple[str, ...] | None) -> Edit:
+    """Continue: what stands is kept to its last sample, or to --at; the stems asked for go on, the others end."""
+    seconds, at = options["seconds"], options["at"]
+    if not 0 < seconds < 24 * 3600:
+        raise UsageError(f"--seconds {seconds:g}: must be more than 0. Try --seconds 12.")
+    piece = _piece(session, options["source"], stems)
+    last = piece.frames if at is None else round(at * piece.rate)
+    if not 0 < last <= piece.frames:
+        raise UsageError(f"--at {at:g}: must be within the song, which lasts {piece.frames / piece.rate:.3f} s.")
+    piece = replace(piece, frames=last)
+    frames = last + max(1, round(seconds * piece.rate))
+    job = Job(piece, (Region(last, frames),), 0, frames, _names(session, piece, stems), AHEAD)
+    facts = {"input": options["source"].absolute().name, "at": last / piece.rate, "seconds": seconds}
+    return Edit(job, facts)
+
+
+def _transition(session: Session, options: dict[str, Any], stems: tuple[str, ...] | None) -> Edit:
+    """Transition: the second song at the rate and width of the first, both with `overlap` seconds in common."""
+    before, after = (_piece(session, options[name], stems) for name in ("source", "after"))
+    if (before.names == (MIX,)) != (after.names == (MIX,)):
+        raise UsageError("transition: one is a song, the other a folder of stems. Give two songs, or two folders.")
+    after = after.at(before.rate, before.channels)
+    overlap, shortest = round(options["overlap"] * before.rate), min(before.frames, after.frames)
+    if not 0 < overlap <= shortest:
+        raise UsageError(
+            f"--overlap {options['overlap']:g}: must be more than 0 and at most {shortest / before.rate:.3f} s, "
+            "the length of the shorter song. Choose another one."
+        )
+    piece = Joined(before, after, overlap)
+    region = Region(before.frames - overlap, before.frames)
+    job = Job(piece, (region,), round(options["fade"] * piece.rate), piece.frames, _names(session, piece, stems))
+    facts = {"input": options["source"].absolute().name, "after": options["after"].absolute().name,
+             "overlap": options["overlap"]}  # fmt: skip
+    return Edit(job, facts, options["strength"])
+
+
+TASKS: dict[str, Callable[[Session, dict[str, Any], tuple[str, ...] | None], Edit]] = {
+    "inpaint": _regions,
+    "continue": _continued,
+    "regenerate": _regions,
+    "transition": _transition,
+}
+
+
+def _way(session: Session, edit: Edit) -> Way:
+    """How it is made: the defaults of the network, with what the options change."""
+    options = session.options
+    way = way_for(
+        session.network,
+        method=options["method"],
+        strength=edit.strength,
+        step=options["guidance"],
+        normalised=options["normalised"],
+    )
+    return replace(way, sampling=sampling_of(way.sampling, options))
+
+
+def _scene(session: Session, job: Job, span: Region) -> Scene:
+    """A span with its stems."""
+
+    def apart(mixture: Audio) -> Stems:
+        session.report.note(f"taking {mixture.seconds:.1f} s apart", 1)
+        network: Any = session.network
+        if hasattr(network, "separate"):
+            return separate(mixture, NetworkSeparator(network, device=session.device))
+        return separate(mixture, checkpoints.build(session.checkpoint, session.options["device"]))
+
+    return scene_of(job, span, apart, session.network.names)
+
+
+def _one(session: Session, task: str, edit: Edit, way: Way, scenes: list[Scene], seed: int, folder: Path) -> None:
+    """One variation."""
+    begun, job = time.monotonic(), edit.job
+    session.report.task(f"{task} {folder.name}", way.schedule.steps * windows_in(session.network, job))
+    patches = [
+        patch
+        for index, scene in enumerate(scenes)
+        for patch in changes(session.network, job, scene, way, seed=seed * 7919 + index, device=session.device,
+                             on_step=lambda done, total: session.report.advance(1))
+    ]  # fmt: skip
+    written = write(job.piece, patches, job.frames, folder, session.encoding, mix=session.options["mix"])
+    settings = {"method": way.method, "strength": way.strength, "fade": job.fade / job.piece.rate}
+    if way.guides:
+        settings |= {"guidance": way.step, "normalised": way.normalised}
+    recipe = {"task": f"edit {task}", **edit.facts, "seed": seed, "stems": list(job.names), **settings,
+              "sampling": asdict(way.schedule)}  # fmt: skip
+    session.finish(folder, written, recipe, begun, rate=job.piece.rate, channels=job.piece.channels)
