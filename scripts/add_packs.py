@@ -3,8 +3,8 @@
     python scripts/add_packs.py CLONES ASSETS [NAME ...]
 
 CLONES holds clones (or unpacked archives), named as the repositories are; `packs.toml` lists what is made of which,
-docs/data.md whose they are and under which licence. Written to ASSETS/sfz/<stem>/<name>/: the loudness of velocity layers
-is kept, two takes a note at most, tails cut with a fade, loops of held notes kept, no key-up noises.
+docs/data.md whose they are and under which licence. Written to ASSETS/sfz/<stem>/<name>/: velocity layers keep their
+loudness, two takes a note at most, tails cut with a fade, loops of held notes kept, no key-up noises.
 """
 
 from __future__ import annotations
