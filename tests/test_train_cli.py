@@ -100,7 +100,7 @@ def test_values_of_the_wrong_type(config):
         settings(config, ["rate=fast"])
     with pytest.raises(UsageError, match="steps is a value, not a table"):
         settings(config, ["steps.more=3"])
-    with pytest.raises(UsageError, match="precision 'half' is not one of bf16-mixed, 32-true"):
+    with pytest.raises(UsageError, match="precision 'half' is not one of bf16-mixed, 16-mixed, 32-true"):
         settings(config, ["precision=half"])
     assert settings(config, ["seconds=2"]).seconds == 2.0
 

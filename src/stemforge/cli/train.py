@@ -20,6 +20,10 @@ OutOption = Annotated[Path, typer.Option("-o", "--out", help="Folder of the run.
 LimitOption = Annotated[int | None, typer.Option("--stop-after", min=1, help="Stop after so many steps, and save.")]
 DevicesOption = Annotated[int, typer.Option(min=1, help="Devices of this machine; each takes a part of every batch.")]
 NodesOption = Annotated[int, typer.Option(min=1, help="Machines, for Slurm; torchrun says it itself.")]
+CompileOption = Annotated[bool, typer.Option("--compile", help="Translate the network with torch.compile first.")]
+WandbOption = Annotated[
+    str | None, typer.Option("--wandb", metavar="PROJECT", help="Send the figures to Weights & Biases as well.")
+]
 PlotOption = Annotated[
     Path | None, typer.Option("--plot", metavar="RUN", help="Draw the curves of a run to RUN/curves.png; no training.")
 ]
@@ -35,6 +39,8 @@ def train(
     devices: DevicesOption = 1,
     num_nodes: NodesOption = 1,
     stop_after: LimitOption = None,
+    compile: CompileOption = False,
+    wandb: WandbOption = None,
     plot: PlotOption = None,
     progress: options.Progress = "auto",
     json: options.Json = False,
@@ -50,5 +56,5 @@ def train(
     from stemforge.cli import train_start
 
     talk = (train_start.progress_of(progress), json, -1 if quiet else verbose)
-    asked = train_start.Request(data, valid, out, device, devices, num_nodes, stop_after, *talk)
+    asked = train_start.Request(data, valid, out, device, devices, num_nodes, stop_after, *talk, compile, wandb)
     train_start.begin(config, changes or [], plot, asked)

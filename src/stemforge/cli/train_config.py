@@ -15,7 +15,7 @@ from stemforge.tables import CONFIG
 from stemforge.train.layouts import Wanted
 from stemforge.train.trainer import TrainConfig
 
-PRECISIONS = ("bf16-mixed", "32-true")
+PRECISIONS = ("bf16-mixed", "16-mixed", "32-true")
 
 
 def shipped() -> dict[str, Path]:
@@ -69,6 +69,10 @@ def _checked(table: dict[str, Any], path: Path) -> TrainConfig:
     if unknown := sorted(set(table) - set(known)):
         raise UsageError(f"config '{path}': unknown key {unknown[0]!r}. Known keys: {', '.join(sorted(known))}.")
     values: dict[str, Any] = {}
+    if table.get("batch_size") == "auto":
+        table["batch_size"] = 0
+    elif isinstance(size := table.get("batch_size", 1), int) and size < 1:
+        raise UsageError(f"config '{path}': batch_size = {size}: give 1 or more, or \"auto\".")
     for key, value in table.items():
         wanted = known[key]
         value = tuple(value) if isinstance(value, list) else value
@@ -77,6 +81,8 @@ def _checked(table: dict[str, Any], path: Path) -> TrainConfig:
             raise UsageError(f"config '{path}': {key} = {value!r} must be of type {wanted.__name__}.")
         values[key] = value
     config = TrainConfig(**values)
+    if config.accumulate < 1:
+        raise UsageError(f"config '{path}': accumulate = {config.accumulate}: give 1 or more.")
     if config.precision not in PRECISIONS:
         raise UsageError(f"config '{path}': precision '{config.precision}' is not one of {', '.join(PRECISIONS)}.")
     return config

@@ -31,7 +31,7 @@ def engine(config: TrainConfig, request: Request, device: torch.device, loggers:
     the training of MSDM are those of one process; the other tasks weigh each part by itself.
 
     Raises:
-        UsageError: the batches cannot be shared out evenly.
+        UsageError: the batches cannot be shared out evenly, or the device has no such precision.
     """
     local = int(os.environ.get("LOCAL_WORLD_SIZE", request.devices))
     nodes = int(os.environ["WORLD_SIZE"]) // local if "LOCAL_WORLD_SIZE" in os.environ else request.num_nodes
@@ -44,6 +44,8 @@ def engine(config: TrainConfig, request: Request, device: torch.device, loggers:
         )
     if several and device.index is not None:
         raise UsageError(f"--device {device}: names one device, --devices asks for {local}. Give -d {device.type}.")
+    if config.precision == "16-mixed" and device.type == "cpu":
+        raise UsageError("precision 16-mixed: fp16 needs a GPU. Give bf16-mixed or 32-true.")
     for name in ("lightning_fabric", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     fabric = Fabric(

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
 
@@ -23,10 +23,12 @@ from stemforge.cli.train_engine import agreed, engine, loggers_of
 from stemforge.cli.train_samples import show
 from stemforge.cli.train_start import Request
 from stemforge.cli.train_view import View
+from stemforge.cli.train_wandb import Wandb
 from stemforge.errors import OutputError, SpaceError, UsageError
 from stemforge.train.data import Batches, find_songs, quarantine_of
-from stemforge.train.recipes import Pieces, batches_of, pieces_of, score_of, scores_of
+from stemforge.train.recipes import Pieces, batches_of, compile_in_place, pieces_of, score_of, scores_of
 from stemforge.train.saving import resume, save, save_best
+from stemforge.train.sizing import sized
 from stemforge.train.trainer import Run, TrainConfig, adopt, averaged, fit
 
 log = logging.getLogger("stemforge")
@@ -73,9 +75,13 @@ def run(config: TrainConfig, request: Request) -> None:
     state = _begun(config, request.out)
     with _room(request.out):
         fabric = engine(config, request, chosen, loggers_of(request.out, state.index))
+        if request.wandb is not None and fabric.is_global_zero:
+            fabric.loggers.append(Wandb(request.wandb, request.out, asdict(config)))
     told = request if fabric.is_global_zero else replace(request, progress="none", json=False, verbosity=-1)
     with console.Report(told.progress, told.verbosity) as report, stop_signals() as came:
-        batches, pieces = _data(state, request)
+        batches, pieces = _data(state, request, fabric, report)
+        if request.compile:
+            compile_in_place(state.network)
         _announce(state, batches, chosen, report)
         last = min(config.steps, state.index + request.stop_after) if request.stop_after else config.steps
         view = View(report, state.index, last, json=told.json)
@@ -85,6 +91,8 @@ def run(config: TrainConfig, request: Request) -> None:
             _loop(state, batches, fabric, pieces, request.out, last, came, view)
         if fabric.is_global_zero:
             save(state, request.out)
+        for logger in fabric.loggers:
+            logger.finalize("success")
         files = f", {len(lost.reasons)} files could not be read" if lost.reasons else ""
         more = " after a signal; the same command goes on" if came else ""
         report.note(f"saved {request.out} at step {state.index}{files}{more}")
@@ -121,12 +129,16 @@ def _begun(config: TrainConfig, out: Path) -> Run:
     return state
 
 
-def _data(state: Run, request: Request) -> tuple[Batches, Pieces]:
-    config, network = state.config, state.network
-    wanted = wanted_of(config, network.names)
-    batches = batches_of(find_songs(request.data, wanted, network.rate), network, config, config.seed)
+def _data(state: Run, request: Request, fabric: Fabric, report: console.Report) -> tuple[Batches, Pieces]:
+    """What is trained on and what is scored; `batch_size = "auto"` is settled here."""
+    network, wanted = state.network, wanted_of(state.config, state.network.names)
+    songs = find_songs(request.data, wanted, network.rate)
+    if not state.config.batch_size:
+        state.config = replace(state.config, batch_size=sized(state, songs, fabric))
+        report.note(f"batch_size {state.config.batch_size}: the fastest that fits")
     held = find_songs(request.valid, wanted, network.rate) if request.valid else []
-    return batches, pieces_of(held, network, config) if held else []
+    batches = batches_of(songs, network, state.config, state.config.seed)
+    return batches, pieces_of(held, network, state.config) if held else []
 
 
 def _loop(

@@ -24,6 +24,8 @@ class Request:
     progress: str = "auto"
     json: bool = False
     verbosity: int = 0
+    compile: bool = False
+    wandb: str | None = None
 
 
 def progress_of(name: str) -> str:
@@ -44,15 +46,17 @@ def begin(config: Path | None, changes: list[str], plot: Path | None, request: R
     if config is None:
         raise UsageError("train: no config. Give one, as `stemforge train finetune`, or --plot RUN.")
     needed("lightning_fabric", "tensorboard")
+    if request.wandb is not None:
+        needed("wandb", install="wandb")
     from stemforge.cli.train_config import settings
     from stemforge.cli.train_run import run
 
     run(settings(config, changes), request)
 
 
-def needed(*modules: str) -> None:
-    """UsageError when one of the modules that only training needs is not installed."""
+def needed(*modules: str, install: str = "stemforge[train]") -> None:
+    """UsageError when one of the modules that only training needs is not installed; `install`: what brings them."""
     from importlib.util import find_spec
 
     if missing := [name for name in modules if find_spec(name) is None]:
-        raise UsageError(f"train: {missing[0]} is not installed. Run `pip install 'stemforge[train]'`.")
+        raise UsageError(f"train: {missing[0]} is not installed. Run `pip install '{install}'`.")

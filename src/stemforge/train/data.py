@@ -7,7 +7,7 @@ remixed from several songs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -22,8 +22,20 @@ from stemforge.train.layouts import Wanted
 
 Task = Literal["separate", "denoise", "generate", "impute", "inpaint", "diffuse"]
 TASKS: tuple[Task, ...] = ("separate", "denoise", "generate", "impute", "inpaint")
-LEFT_OUT = 0.35
-"""Chance that a separation item loses one or two stems; `other` twice as often as each of the rest."""
+
+
+@dataclass(frozen=True)
+class Variety:
+    """How separation items differ from the songs; the defaults are made for a first training on many songs.
+
+    remix: chance that an item is put together from several songs. left_out: chance that it loses one or two stems,
+    `other` twice as often as each of the rest. augment: 0 to 1, scales how often stems are driven, equalised and
+    widened and how far their levels move; at 0 crops are as they are on the disk, for all tasks.
+    """
+
+    remix: float = 0.5
+    left_out: float = 0.35
+    augment: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -93,6 +105,19 @@ class Batch:
         return self.stems.sum(dim=1) if self.task in ("separate", "denoise") else None
 
 
+def parts_of(batch: Batch, count: int) -> list[Batch]:
+    """The batch in `count` parts of equal size, or in as many more as make them equal; at most one an item."""
+    items, (first, step) = len(batch.stems), batch.part
+    count = next(n for n in range(min(count, items), items + 1) if items % n == 0)
+    return [
+        replace(
+            batch, stems=batch.stems[k::count], sigma=batch.sigma[k::count], hidden=batch.hidden[k::count],
+            part=(first + step * k, step * count),
+        )
+        for k in range(count)
+    ]  # fmt: skip
+
+
 class Batches(Protocol):
     """Where a run gets its batches from."""
 
@@ -119,6 +144,7 @@ class Crops:
     shares: tuple[float, ...]
     level_db: float
     channels: int = 2
+    variety: Variety = Variety()
 
     def batch(self, step: int, part: tuple[int, int] = (0, 1)) -> Batch:
         """The batch of one training step; only the items of `part` are read."""
@@ -154,27 +180,29 @@ class Crops:
         """Fill item (stem, channel, time) with a crop of one song, all its stems in place."""
         song = self.songs[rng.integers(len(self.songs))]
         start, turn = self._start(song, rng), 1 - 2 * int(rng.permutation(2)[0])
+        turn = turn if self.variety.augment else 1
         for k, name in enumerate(self.names):
             if name in song.stems:
                 song.stems[name].read(start, item[k][::turn])
 
     def _separation_item(self, item: Float, rng: np.random.Generator) -> None:
         """A crop of one song, or of one song a stem, with new levels, colours and widths; some stems are left out."""
-        remix = rng.random() < 0.5
+        amount = self.variety.augment
+        remix = rng.random() < self.variety.remix
         if remix:
             self._remix(item, rng)
         else:
             self._song_item(item, rng)
-        reach = 8.0 if remix else 5.0
+        reach = amount * (8.0 if remix else 5.0)
         for name, stem in zip(self.names, item, strict=True):
-            if rng.random() < (0.18 if name == "guitar" else 0.03):
+            if rng.random() < amount * (0.18 if name == "guitar" else 0.03):
                 stem[:] = driven(stem, self.rate, rng)
-            if rng.random() < 0.5:
+            if rng.random() < amount * 0.5:
                 stem[:] = equalised(stem, self.rate, rng)
-            if rng.random() < 0.2 and len(stem) == 2:
+            if rng.random() < amount * 0.2 and len(stem) == 2:
                 stem[:] = widened(stem, rng.uniform(0, 1.5))
             stem *= np.float32(10 ** (rng.uniform(-reach, reach) / 20) * rng.choice((-1.0, 1.0)))
-        if rng.random() < LEFT_OUT:
+        if rng.random() < self.variety.left_out:
             weights = np.array([2.0 if name == "other" else 1.0 for name in self.names])
             count = min(int(rng.integers(1, 3)), len(item) - 1)
             item[rng.choice(len(item), count, replace=False, p=weights / weights.sum())] = 0
@@ -192,7 +220,7 @@ class Crops:
     def _read_varied(self, stem: Stem, start: int, out: Float, rng: np.random.Generator) -> None:
         """A piece of a stem, now and then as a tape at another speed plays it: other pitch, timbre, tempo."""
         out[:] = 0
-        if rng.random() < 0.4:
+        if rng.random() < self.variety.augment * 0.4:
             piece = np.zeros((len(out), int(out.shape[-1] * rng.uniform(0.8, 1.25))), np.float32)
             stem.read(start, piece)
             at = np.linspace(0, piece.shape[-1] - 1, out.shape[-1])

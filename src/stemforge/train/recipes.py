@@ -17,7 +17,7 @@ from stemforge.errors import UsageError
 from stemforge.models.forge import Forge
 from stemforge.models.msdm import Isdm, Msdm
 from stemforge.models.registry import ARCHITECTURES
-from stemforge.train.data import Batch, Batches, Crops, Song
+from stemforge.train.data import Batch, Batches, Crops, Song, Variety
 from stemforge.train.diffusion import Windows, diffusion_loss
 from stemforge.train.files import Float
 from stemforge.train.loss import denoising_loss, separation_loss
@@ -64,6 +64,15 @@ def optimizers_of(network: nn.Module, config: TrainConfig) -> list[torch.optim.O
     return [muon, adam]
 
 
+def compile_in_place(network: nn.Module) -> None:
+    """Let torch.compile translate what takes the time: each block of a Forge, the whole network elsewhere.
+
+    Names and values of the weights stay; copies made before stay as they are.
+    """
+    for part in network.blocks if isinstance(network, Forge) else (network,):
+        part.compile(dynamic=False)
+
+
 def peaks_of(config: TrainConfig, count: int) -> tuple[float, ...]:
     """Peak learning rate of each of `count` optimisers."""
     return (config.matrix_rate, config.rate)[-count:]
@@ -74,7 +83,8 @@ def batches_of(songs: list[Song], network: Trained, config: TrainConfig, seed: i
     names, count = network.names, config.batch_size
     if isinstance(network, Forge):
         level, channels = network.config.level_db, network.channels
-        return Crops(songs, names, network.rate, config.seconds, count, seed, config.shares, level, channels)
+        variety = Variety(config.remix, config.left_out, config.augment)
+        return Crops(songs, names, network.rate, config.seconds, count, seed, config.shares, level, channels, variety)
     return Windows(songs, names, network.config.samples, count, seed)
 
 

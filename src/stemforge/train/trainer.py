@@ -5,6 +5,7 @@ Every random draw of step k comes from (seed, k), so a run that was cut and resu
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import deque
@@ -20,9 +21,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stemforge.errors import TrainingError
 from stemforge.models.forge import Forge
-from stemforge.train.data import Batch, Batches, quarantine_of
+from stemforge.train.data import Batch, Batches, parts_of, quarantine_of
+from stemforge.train.memory import free_memory, out_of_memory
 from stemforge.train.recipes import Trained, loss_of, network_of, optimizers_of, peaks_of, to_device
 from stemforge.train.surgery import refitted
+
+log = logging.getLogger("stemforge")
 
 READERS, AHEAD = 2, 4
 """Threads that read batches, and how many batches wait: a slow disk must not stop the step."""
@@ -32,12 +36,16 @@ LOST = 10
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A whole run. Rates are peaks: they rise over `warmup` steps and fall to zero over the last `decay` share."""
+    """A whole run. Rates are peaks: they rise over `warmup` steps and fall to zero over the last `decay` share.
+
+    batch_size 0 stands for one that is yet to be found, see `sizing`; each batch is computed in `accumulate` parts.
+    """
 
     steps: int = 10000
     batch_size: int = 8
     seconds: float = 3.0
     seed: int = 0
+    accumulate: int = 1
     matrix_rate: float = 2e-3
     rate: float = 1e-3
     weight_decay: float = 0.01
@@ -47,6 +55,9 @@ class TrainConfig:
     ema: float = 0.999
     precision: str = "bf16-mixed"
     shares: tuple[float, ...] = (0.7, 0.1, 0.08, 0.07, 0.05)
+    remix: float = 0.5
+    left_out: float = 0.35
+    augment: float = 1.0
     validate_every: int = 500
     save_every: int = 250
     excerpts: int = 24
@@ -76,7 +87,11 @@ class Step:
 
 @dataclass
 class Run:
-    """Everything that a resumed run needs. best: the highest score so far, None before the first."""
+    """Everything that a resumed run needs.
+
+    best: the highest score so far, None before the first; parts: in so many each batch is computed; scale: state of the
+    loss scaler of fp16.
+    """
 
     config: TrainConfig
     network: Trained
@@ -84,6 +99,8 @@ class Run:
     optimizers: list[torch.optim.Optimizer]
     index: int = 0
     best: float | None = None
+    parts: int = 1
+    scale: dict[str, Any] = field(default_factory=dict)
 
     def state(self) -> dict[str, Any]:
         """Tensors and plain values only, readable with `weights_only`."""
@@ -91,6 +108,8 @@ class Run:
             "config": asdict(self.config),
             "index": self.index,
             "best": self.best,
+            "parts": self.parts,
+            "scale": self.scale,
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimizers": [o.state_dict() for o in self.optimizers],
@@ -103,6 +122,9 @@ class Run:
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.index, self.best = state["index"], state.get("best")
+        self.parts, self.scale = max(self.parts, state.get("parts", 1)), state.get("scale", {})
+        if not self.config.batch_size:
+            self.config = replace(self.config, batch_size=state["config"]["batch_size"])
 
 
 def start(config: TrainConfig) -> Run:
@@ -110,7 +132,7 @@ def start(config: TrainConfig) -> Run:
     torch.manual_seed(config.seed)
     network = network_of(config.network)
     average = AveragedModel(network, multi_avg_fn=_average(config.ema))
-    return Run(config, network, average, optimizers_of(network, config))
+    return Run(config, network, average, optimizers_of(network, config), parts=max(1, config.accumulate))
 
 
 def adopt(run: Run, network: nn.Module) -> None:
@@ -155,12 +177,14 @@ def fit(run: Run, batches: Batches, fabric: Fabric) -> Iterator[Step]:
     """Train from run.index to the last step, one Step at a time. The run may be saved between any two of them.
 
     Raises:
-        TrainingError: LOST steps in a row were not finite.
+        TrainingError: LOST steps in a row were not finite, or the memory is too small for one crop.
         InputError: too many files cannot be read any more.
     """
     config, lost = run.config, 0
     model, *optimizers = fabric.setup(_Losses(run.network), *run.optimizers)
     run.average.to(fabric.device)
+    if run.scale and (scaler := _scaler(fabric)) is not None:
+        scaler.load_state_dict(run.scale)
     files, part = quarantine_of(batches.songs), (fabric.global_rank, fabric.world_size)
     with ThreadPoolExecutor(READERS) as ahead:
         coming = deque(ahead.submit(batches.batch, run.index + k, part) for k in range(AHEAD))
@@ -170,7 +194,7 @@ def fit(run: Run, batches: Batches, fabric: Fabric) -> Iterator[Step]:
                 batch = coming.popleft().result()
                 waited = time.perf_counter() - since
                 coming.append(ahead.submit(batches.batch, run.index + AHEAD, part))
-                step = _step(run, model, optimizers, to_device(batch, fabric.device), fabric)
+                step = _step(run, model, optimizers, batch, fabric)
                 lost = lost + 1 if step.skipped else 0
                 if lost == LOST:
                     raise TrainingError(
@@ -189,23 +213,68 @@ def _step(run: Run, model: Any, optimizers: list[Any], batch: Batch, fabric: Fab
     for optimizer, peak in zip(optimizers, peaks_of(config, len(optimizers)), strict=True):
         for group in optimizer.param_groups:
             group["lr"] = peak * share
-    loss, parts = model(lambda: batch)
-    fabric.backward(loss)
+    figures = _gradients(run, model, batch, fabric)
+    scaler = _scaler(fabric)
+    for optimizer in optimizers if scaler is not None else ():
+        scaler.unscale_(optimizer.optimizer)
     norm = torch.nn.utils.clip_grad_norm_(run.network.parameters(), config.clip or math.inf)
     finite = bool(torch.isfinite(norm))  # of the gradients that all processes share, so all of them agree
     if finite:
-        for optimizer in optimizers:
+        for optimizer in run.optimizers if scaler is not None else optimizers:
             optimizer.step()
         # While a run is young the decay is lower, or the drawn weights would stay in the average.
         run.average.multi_avg_fn = _average(min(config.ema, (1 + run.index) / (10 + run.index)))
         run.average.update_parameters(run.network)
+    if scaler is not None:
+        scaler.update()
+        run.scale = scaler.state_dict()
     for optimizer in optimizers:
         optimizer.zero_grad()
     run.index += 1
     heard = batch.stems.shape[0] * batch.part[1] * batch.stems.shape[-1] / run.network.rate
-    figures = _figures({"": loss, **parts}, fabric)
     rate = config.rate * share
     return Step(run.index - 1, batch.task, figures.pop(""), float(norm), rate, heard, figures, not finite)
+
+
+def _scaler(fabric: Fabric) -> Any:  # noqa: ANN401
+    """What scales the loss in fp16, else None. One for all optimisers, so it is updated here and not by Fabric."""
+    return getattr(fabric.strategy.precision, "scaler", None)
+
+
+def _gradients(run: Run, model: Any, batch: Batch, fabric: Fabric) -> dict[str, float]:  # noqa: ANN401
+    """Loss (under "") and its parts, with the gradients of the whole batch in the network.
+
+    Where the memory does not hold a part, the parts are halved and the batch is begun again.
+    """
+    while True:
+        parts = parts_of(batch, run.parts)
+        try:
+            found = [_backward(model, part, fabric, len(parts), last=part is parts[-1]) for part in parts]
+            return {key: sum(values[key] for values in found) / len(found) for key in found[0]}
+        except RuntimeError as error:
+            if not out_of_memory(error) or len(parts) == len(batch.stems) or fabric.world_size > 1:
+                raise _named(error) from error
+        run.parts = 2 * len(parts)
+        run.network.zero_grad()
+        free_memory(fabric.device)
+        log.warning("out of memory: from step %d on each batch is computed in %d parts.", run.index, run.parts)
+
+
+def _backward(model: Any, part: Batch, fabric: Fabric, count: int, *, last: bool) -> dict[str, float]:  # noqa: ANN401
+    batch = to_device(part, fabric.device)
+    with fabric.no_backward_sync(model, enabled=not last):
+        loss, parts = model(lambda: batch)
+        fabric.backward(loss / count)
+    return _figures({"": loss, **parts}, fabric)
+
+
+def _named(error: RuntimeError) -> Exception:
+    if not out_of_memory(error):
+        return error
+    return TrainingError(
+        "out of memory with one crop at a time, or on one of several devices. Give a smaller batch_size, a larger "
+        "accumulate, or shorter crops (seconds); the same command goes on from the last save."
+    )
 
 
 def _figures(tensors: Mapping[str, Tensor], fabric: Fabric) -> dict[str, float]:
