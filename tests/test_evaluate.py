@@ -178,3 +178,33 @@ def test_mono_stems_go_to_the_middle(ref: Path) -> None:
     found = sum_of_stems(ref / "first").samples
     expected = tone("drums") + tone("other") + tone("bass")[:, :1]
     assert torch.allclose(found, torch.from_numpy(expected.T).float(), atol=1e-6)
+
+
+def test_rendered_arrays_are_read(tmp_path: Path) -> None:
+    """Stems in .npy, as `data render --format npy` writes them, score as the same samples in .wav do."""
+    for suffix, folder in (("npy", tmp_path / "ref" / "song"), ("wav", tmp_path / "wav" / "song")):
+        folder.mkdir(parents=True)
+        for stem in HZ:
+            samples = np.round(tone(stem) * 32767).astype(np.int16)
+            if suffix == "npy":
+                np.save(folder / f"{stem}.npy", samples)
+            else:
+                sf.write(folder / f"{stem}.wav", samples, 44100, subtype="PCM_16")
+    leak = {stem: x.astype(np.float32) for stem, x in leaky(0.1).items()}
+    write(tmp_path / "est" / "song", leak, rate=44100)
+    found, wanted = (evaluate(tmp_path / kind, tmp_path / "est")[0] for kind in ("ref", "wav"))
+    assert found.means() == wanted.means()
+    mixture = sum_of_stems(tmp_path / "ref" / "song")
+    assert mixture.rate == 44100
+    assert torch.equal(mixture.samples, sum_of_stems(tmp_path / "wav" / "song").samples)
+
+
+def test_arrays_that_are_no_stems(tmp_path: Path) -> None:
+    """An array of floats, and a file that is none, are named."""
+    (tmp_path / "ref" / "song").mkdir(parents=True)
+    np.save(tmp_path / "ref" / "song" / "bass.npy", np.zeros((10, 2), np.float32))
+    with pytest.raises(InputError, match=r"bass\.npy': cannot be read \(holds float32 \(10, 2\), not int16"):
+        sum_of_stems(tmp_path / "ref" / "song")
+    (tmp_path / "ref" / "song" / "bass.npy").write_bytes(b"no array")
+    with pytest.raises(InputError, match=r"bass\.npy': cannot be read"):
+        sum_of_stems(tmp_path / "ref" / "song")
