@@ -93,7 +93,9 @@ def written(source: Path, samples: Path) -> Iterator[Region]:
             group = opcodes
         elif header == "region" and (samples / opcodes.get("sample", "")).is_file():
             # a velocity may be a name that another file defines: the pack's table says it then
-            o: dict[str, str] = {"lokey": "0", "hikey": "127"} | {k: v for k, v in {**group, **opcodes}.items() if "$" not in v}
+            o: dict[str, str] = {"lokey": "0", "hikey": "127"} | {
+                k: v for k, v in {**group, **opcodes}.items() if "$" not in v
+            }
             low, high = (int(o.get("key", o[edge])) for edge in ("lokey", "hikey"))
             yield Region(
                 samples / o["sample"], low, high, int(o.get("pitch_keycenter", low)), int(o.get("lovel", 1)),
