@@ -41,7 +41,7 @@ def sized(run: Run, songs: list[Song], fabric: Fabric) -> int:
         batch = to_device(batches_of(songs, run.network, config, config.seed).batch(0), fabric.device)
         with fabric.autocast():
             loss, _ = loss_of(run.network, batch)
-        torch.autograd.backward(loss)  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         loss.item()  # until here the device may still be at work
         run.network.zero_grad()
 
