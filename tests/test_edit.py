@@ -16,6 +16,7 @@ from stemforge.cli.main import main
 from stemforge.errors import UsageError
 from stemforge.inference.guidance import resemblance
 from stemforge.inference.settings import Sampling
+from stemforge.models.embedders import Ear, Impression
 from stemforge.tasks.edit import METHODS, Way, edit, starts_of, way_for
 from stemforge.tasks.edit_files import Files, Joined, open_song, open_stems
 from stemforge.tasks.edit_song import Job, Scene, changes, windows_in
@@ -313,6 +314,49 @@ def test_a_song_of_stems_leads_into_another(call) -> None:
     folder = call("transition", "stems", "stems", "--overlap", "1", "--method", "guidance")
     drums = read(folder / "stems-stems" / "drums.wav")
     assert len(drums) == 56000 and np.array_equal(drums[32400:], read(Path("stems/drums.wav"))[8400:])
+
+
+@pytest.fixture
+def ear(monkeypatch: pytest.MonkeyPatch) -> Ear:
+    """An embedder in the place of MTT: brightness in two features, and two tags."""
+
+    def network(wave: Tensor) -> Impression:
+        rough = wave.diff(dim=-1).square().mean(dim=-1)
+        found = torch.stack([rough, wave.square().mean(dim=-1)], dim=1)
+        return Impression(found, torch.stack([rough * 100 - 1, -rough * 100], dim=1))
+
+    ear = Ear(network, 8000, 1.0, ("bright", "dark"))
+    monkeypatch.setattr("stemforge.embedders.load", lambda name, device: ear)
+    return ear
+
+
+def test_restyle_brings_a_song_nearer_to_a_reference_or_a_tag(call, ear: Ear) -> None:
+    """The whole song by default, a part with --region; the sidecar names the wish."""
+    folder = call("restyle", "song.wav", "--reference", "short.wav", "--tag", "Dark,bright", "--guidance", "0.3")
+    recipe = json.loads((folder / "song" / "stemforge.json").read_text())["recipe"]
+    assert recipe["reference"] == "short.wav" and recipe["tag"] == "Dark,bright" and recipe["strength"] == 0.5
+    assert recipe["regions"] == [[0.0, 4.0]] and recipe["normalised"] and recipe["guidance"] == 0.3
+    assert len(read(folder / "song" / "mix.wav")) == 32000
+    call("restyle", "song.wav", "--tag", "dark", "--region", "1:2", "-y")
+    assert same(read(Path("song.wav")), read(folder / "song" / "mix.wav"), 7600, 16400)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ([], 2),
+        (["--tag", "drak"], 2),
+        (["--tag", "polka"], 2),
+        (["--tag", ","], 2),
+        (["--reference", "nowhere.wav"], 4),
+    ],
+)
+def test_impossible_wishes_are_one_line(
+    arguments: list[str], code: int, call, ear: Ear, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither reference nor tag, a tag that the embedder has not, a reference that is not there."""
+    call("restyle", "song.wav", *arguments, code=code)
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1 and not Path("edited").exists()
 
 
 def test_results_as_json(call, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ LAYERS = (
     {"models", "tables"},
     {"inference"},
     {"separators"},
-    {"checkpoints", "convert", "wheels", "tasks", "train", "data"},
+    {"checkpoints", "convert", "wheels", "embedders", "tasks", "train", "data"},
     {"cli"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -240,3 +240,55 @@ def transition(
     from stemforge.cli.edit_run import run
 
     raise typer.Exit(run("transition", options))
+
+
+@app.command("restyle")
+def restyle(
+    source: Source,
+    reference: Annotated[
+        Path | None, typer.Option(help="A sound that it shall resemble.", rich_help_panel=_EDIT)
+    ] = None,
+    tag: Annotated[str | None, typer.Option(help="What it shall have, as guitar,slow.", rich_help_panel=_EDIT)] = None,
+    embedder: Annotated[
+        str,
+        typer.Option(help="MTT or MSD of musicnn, or a checkpoint of CLAP or PaSST.", rich_help_panel=_EDIT),
+    ] = "MTT",
+    region: Regions = None,
+    strength: Strength = 0.5,
+    stems: Stems = None,
+    fade: Fade = 0.05,
+    method: Method = "auto",
+    guidance: Guidance = None,
+    normalised: Normalised = False,
+    mix: Mix = False,
+    checkpoint: o.Checkpoint = None,
+    out: Out = Path("edited"),
+    num_samples: o.Count = 1,
+    seed: o.Seed = "0",
+    steps: o.Steps = None,
+    device: o.Device = "auto",
+    sampler: o.SamplerName = None,
+    churn: o.Churn = None,
+    resamples: o.Resamples = None,
+    sigma_min: o.SigmaMin = None,
+    sigma_max: o.SigmaMax = None,
+    rho: o.Rho = None,
+    format: o.Format = None,
+    flac: o.Flac = False,
+    mp3: o.Mp3 = False,
+    ogg: o.Ogg = False,
+    mp3_bitrate: o.Mp3Bitrate = 320,
+    int16: o.Int16 = False,
+    int24: o.Int24 = False,
+    float32: o.Float32 = False,
+    overwrite: o.Overwrite = False,
+    progress: o.Progress = "auto",
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = 0,
+) -> None:
+    """Make parts of a song again in the manner of what is there: noise is put on it and taken off again."""
+    options = dict(locals())
+    from stemforge.cli.edit_run import run
+
+    raise typer.Exit(run("restyle", options))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stemforge import checkpoints
+from stemforge.cli import edit_wish
 from stemforge.cli.inputs import check_writable, track_name
 from stemforge.cli.options import listed, output_folder, region_of, sampling_of
 from stemforge.cli.synthesis import Session
@@ -139,23 +140,38 @@ def _transition(session: Session, options: dict[str, Any], stems: tuple[str, ...
     return Edit(job, facts, options["strength"])
 
 
+def _restyled(session: Session, options: dict[str, Any], stems: tuple[str, ...] | None) -> Edit:
+    """Restyle: a song, or parts of it, nearer to what is wished."""
+    edit_wish.check(options)
+    edit = _regions(session, {**options, "whole": True}, stems)
+    reference = options["reference"]
+    wish = {"reference": reference and reference.absolute().name, "tag": options["tag"],
+            "embedder": options["embedder"]}  # fmt: skip
+    return replace(edit, facts={**edit.facts, **wish})
+
+
 TASKS: dict[str, Callable[[Session, dict[str, Any], tuple[str, ...] | None], Edit]] = {
     "inpaint": _regions,
     "continue": _continued,
     "regenerate": _regions,
     "transition": _transition,
+    "restyle": _restyled,
 }
 
 
 def _way(session: Session, edit: Edit) -> Way:
     """How it is made: the defaults of the network, with what the options change."""
     options = session.options
+    wish = None
+    if "embedder" in options:
+        wish = edit_wish.wish_of(options, session.network.rate, session.device)
     way = way_for(
         session.network,
         method=options["method"],
         strength=edit.strength,
         step=options["guidance"],
         normalised=options["normalised"],
+        wish=wish,
     )
     return replace(way, sampling=sampling_of(way.sampling, options))
 
@@ -186,7 +202,7 @@ def _one(session: Session, task: str, edit: Edit, way: Way, scenes: list[Scene],
     written = write(job.piece, patches, job.frames, folder, session.encoding, mix=session.options["mix"])
     settings = {"method": way.method, "strength": way.strength, "fade": job.fade / job.piece.rate}
     if way.guides:
-        settings |= {"guidance": way.step, "normalised": way.normalised}
+        settings |= {"guidance": way.step, "normalised": way.normalised or way.wish is not None}
     recipe = {"task": f"edit {task}", **edit.facts, "seed": seed, "stems": list(job.names), **settings,
               "sampling": asdict(way.schedule)}  # fmt: skip
     session.finish(folder, written, recipe, begun, rate=job.piece.rate, channels=job.piece.channels)
