@@ -17,7 +17,7 @@ from stemforge.cli import ledger, lists
 from stemforge.cli.inputs import Item
 from stemforge.cli.layout import Layout, check
 from stemforge.cli.main import main
-from stemforge.cli.separate_request import seconds
+from stemforge.cli.options import region_of, seconds
 from stemforge.errors import InputError, UsageError
 
 
@@ -255,11 +255,22 @@ def test_part_of_a_song(ending: str) -> None:
 
 def test_times() -> None:
     """Seconds, minutes and hours in the ways that people write them."""
-    assert [seconds(text, "--start") for text in ("75", "75.5s", "1:15", "0:01:15.5", "1m15", "0")] == [
-        75, 75.5, 75, 75.5, 75, 0]  # fmt: skip
-    for text in ("", "-1", "1:", "nan", "1e3", "1:2:3:4"):
+    texts = ("75", "75.5s", "1:15", "0:01:15.5", "1m15", "1h1m1s", "2m", ".5")
+    assert [seconds(text, "--start") for text in texts] == [75, 75.5, 75, 75.5, 75, 3661, 120, 0.5]
+    for text in ("", "-1", "1:", "nan", "1e3", "1:2:3:4", "1m2:3", "m", "s"):
         with pytest.raises(UsageError, match="not a time"):
             seconds(text, "--start")
+
+
+def test_regions() -> None:
+    """Two times with a colon between them, in the same ways, as long as it is clear which colon that is."""
+    end = float("inf")
+    for text, region in {"30:34.5": (30, 34.5), "1m10:1m20": (70, 80), "1:10:1:20": (70, 80), ":5": (0, 5),
+                         "5:": (5, end), "1:10:": (70, end), ":1:10": (0, 70), ":": (0, end)}.items():  # fmt: skip
+        assert region_of(text) == region
+    for text in ("", "5", "1:10:20", "1:2:3:4:5", "5:5", "-1:5", "a:b"):
+        with pytest.raises(UsageError, match="not a part of a song"):
+            region_of(text)
 
 
 def test_sidecar_of_before_is_recognised() -> None:

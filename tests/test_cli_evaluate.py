@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from stemforge import checkpoints
 from stemforge.cli import score_report
 from stemforge.cli.evaluate import evaluate
+from stemforge.cli.main import main
 from stemforge.errors import OutputError, UsageError
 from test_evaluate import HZ, Thirds, leaky, tone, write
 
@@ -94,6 +95,29 @@ def test_checkpoint_is_scored_without_est(folders: tuple[str, str], monkeypatch:
     summary = json.loads(result.stdout.splitlines()[-1])
     assert summary["active"]["all"] == pytest.approx(0, abs=0.01)
     assert "separated first" in result.stderr
+
+
+def test_a_bad_song_does_not_stop_the_others(
+    folders: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is told, the others are scored, exit code 3; when none can be, 4 and no table."""
+    ref, est = (Path(folder) for folder in folders)
+    (est / "first" / "drums.wav").write_text("words")
+    write(ref / "third", {stem: tone(stem) for stem in HZ})
+    scores = str(tmp_path / "scores.csv")
+    assert main(["evaluate", *folders, "--json", "--csv", scores]) == 3
+    out, err = capsys.readouterr()
+    found = [json.loads(line) for line in out.splitlines()]
+    assert [(event["event"], event.get("song")) for event in found] == [
+        ("song", "[second] (live)"), ("failed", "first"), ("failed", "third"), ("summary", None)]  # fmt: skip
+    assert found[1]["error"]["code"] == 4 and found[-1]["songs"] == 1 and found[-1]["failed"] == 2
+    assert "drums.wav': not a recognised audio format" in err and "no folder for 'third'" in err
+    assert "first" not in Path(scores).read_text()
+    for song in est.iterdir():
+        (song / "bass.wav").unlink()
+    assert main(["evaluate", *folders]) == 4
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 3
 
 
 def test_est_and_checkpoint_exclude_each_other(folders: tuple[str, str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -262,6 +263,43 @@ def test_full_disk_stops_the_run() -> None:
     assert "'separated/bands/b'" in done.stderr and "Traceback" not in done.stderr
     assert sorted(path.name for path in Path("separated/bands").iterdir())[0] == "a"
     assert not list(Path("separated").rglob("*.part"))
+
+
+MOUNTED = """
+mount -t tmpfs -o size=6m tmpfs out || exit 99
+"$@"
+code=$?
+cp -a out/. kept
+exit $code
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not shutil.which("unshare"), reason="mounts of Linux")
+@pytest.mark.parametrize("jobs", ["1", "3"])
+def test_small_disk(jobs: str) -> None:
+    """A disk of 6 MB: exit code 7 at the song that does not fit, those before it whole, none half; then the rest."""
+    for name, seconds in (("a", 1), ("b", 1), ("c", 8), ("d", 1)):
+        song(f"in/{name}.wav", seconds)
+    Path("out").mkdir(), Path("kept").mkdir()
+    line = ["separate", "in", "-o", "out", "-j", jobs, "--report", "r.jsonl"]
+    unshared = ["unshare", "-m" if os.geteuid() == 0 else "-rm", "sh", "-c", MOUNTED, "sh"]
+    done = subprocess.run([*unshared, *COMMAND, *line], capture_output=True, text=True, check=False, timeout=120)
+    if done.returncode in (1, 99) and "stemforge" not in done.stderr:
+        pytest.skip("mounting is not allowed")
+    assert done.returncode == 7, done.stderr
+    assert "no space left on the disk. Free some" in done.stderr and "Traceback" not in done.stderr
+    whole = sorted(path.name for path in Path("kept/bands").iterdir())
+    assert whole == ["a", "b"] or (jobs == "3" and whole == ["a"])  # b may be written when c fills the disk
+    assert f"stopped; {len(whole)} finished songs are kept" in done.stderr
+    for name in whole:
+        stems = sum(sf.read(path)[0] for path in Path("kept/bands", name).glob("*.wav"))
+        assert np.abs(stems - sf.read(f"in/{name}.wav")[0]).max() < 1e-6
+    assert not list(Path("kept").rglob(".*"))
+    events = [json.loads(text) for text in Path("r.jsonl").read_text().splitlines()]
+    assert [event["status"] for event in events] == ["ok"] * len(whole) + ["failed"]
+    assert events[-1]["error"]["code"] == 7
+    again = subprocess.run([*COMMAND, "separate", "in", "-o", "kept"], capture_output=True, text=True, check=False)
+    assert again.returncode == 0 and f"{4 - len(whole)} separated, {len(whole)} already there" in again.stderr
 
 
 def test_unexpected_error_has_no_traceback() -> None:

@@ -31,6 +31,11 @@ if contents.startswith(b"SILENT"):
     sys.exit("Stream map '0:a:0' matches no streams.")
 if contents.startswith(b"BAD"):
     sys.exit(path + ": Invalid data found when processing input")
+if contents.startswith(b"TWO"):
+    for n in (1, 2):
+        print(f"  Stream #0:{{n}}[0x1](und): Audio: aac (LC), 44100 Hz, stereo", file=sys.stderr)
+    if arguments[arguments.index("-map") + 1] > "0:a:1":
+        sys.exit("Stream map '0:a:2' matches no streams.")
 print("  Duration: 00:00:01.00, start: 0.000000, bitrate: 128 kb/s", file=sys.stderr)
 sound = contents[8:8 + 8 * 64] if "-frames:a" in arguments else contents[8:]
 out = sys.stdout.buffer
@@ -93,6 +98,20 @@ def test_ffmpeg_fails(ffmpeg: None, kind: bytes, words: str, capsys: pytest.Capt
     foreign("x.mp4", kind)
     assert main(["separate", "x.mp4", "-q"]) == 4
     assert words in error(capsys)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a script as a program")
+def test_several_streams(ffmpeg: None, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first is taken with a warning, or that of --stream; one that is not there is told."""
+    foreign("x.stem.mp4", b"TWO")
+    assert main(["separate", "x.stem.mp4", "-q", "--stream", "3"]) == 4
+    assert "has 2 audio streams, not 3. Choose another --stream" in error(capsys)
+    assert main(["separate", "x.stem.mp4"]) == 0
+    assert "has 2 audio streams, the first is taken; --stream chooses" in capsys.readouterr().err
+    assert main(["separate", "x.stem.mp4", "--stream", "2", "-o", "two"]) == 0
+    assert "has 2 audio" not in capsys.readouterr().err
+    maps = [line.split("\0-map\0")[1].split("\0")[0] for line in Path("asked").read_text().splitlines()]
+    assert maps == ["0:a:2", "0:a:0", "0:a:0", "0:a:1", "0:a:1"]
 
 
 def test_without_ffmpeg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

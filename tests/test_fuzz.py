@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,10 @@ def mutated(contents: bytes, chance: random.Random) -> bytes:
 
 @pytest.mark.parametrize("count", [100, pytest.param(2000, marks=pytest.mark.slow)])
 def test_mutated_headers(count: int) -> None:
-    """What is read of a damaged file is finite and bounded; what is not readable is told on one line."""
+    """What is read of a damaged file is finite and bounded; what is not readable is told on one line.
+
+    `pytest -rP` shows the counts.
+    """
     chance, read = random.Random(0), 0
     for number in range(count):
         ending, contents = chance.choice(ORIGINALS)
@@ -81,6 +85,7 @@ def test_mutated_headers(count: int) -> None:
             read += 1
         except InputError as error:
             assert "\n" not in str(error) and f"'{path}'" in str(error), number
+    print(f"{count} damaged headers: {read} read, {count - read} refused")
     assert count // 10 < read < count
 
 
@@ -108,7 +113,9 @@ WORDS = {
     "--overlap": ["0", "0.5", "1", "-1", "nan"],
     "--steps": ["1", "2", "0", "-3"],
     "--shifts": ["2", "-1"],
-    "--jobs": ["2", "0"],
+    "--jobs": ["2", "3", "0"],
+    "--channels": ["downmix", "mono", "x"],
+    "--stream": ["1", "0"],
     "--seed": ["1", "-1", "99999999999999999999"],
     "--format": ["flac", "opus", "aiff"],
     "--mp3-bitrate": ["320", "1"],
@@ -144,7 +151,10 @@ INPUTS = [
 
 @pytest.mark.parametrize("count", [25, pytest.param(500, marks=pytest.mark.slow)])
 def test_senseless_command_lines(count: int, capsys: pytest.CaptureFixture[str], place: Path) -> None:
-    """Whatever is typed ends with an exit code of the table, no traceback, and no file but below --out."""
+    """Whatever is typed ends with an exit code of the table, no traceback, and no file but below --out.
+
+    `pytest -rP` shows the counts.
+    """
     song("in/a.flac", 0.1), song("in/b/c.wav", 0.1), song("x.wav", 0.1)
     Path("bad.wav").write_bytes(b"RIFF\xff\xff\xff\x7fWAVEfmt ")
     Path("list.txt").write_text("x.wav\nin\nmissing.wav\n")
@@ -166,4 +176,5 @@ def test_senseless_command_lines(count: int, capsys: pytest.CaptureFixture[str],
         assert not Path("out").exists() or not [name for name in tree("out") if name.endswith((".part", ".lock"))], line
         if chance.random() < 0.3:
             shutil.rmtree("out", ignore_errors=True)
+    print(f"{count} command lines, exit codes: {dict(sorted(Counter(codes).items()))}")
     assert len(set(codes)) >= 3

@@ -126,25 +126,34 @@ def test_processes_share_a_folder(template: str) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="signals of posix")
 @pytest.mark.parametrize(("songs", "kills"), [(4, 5), pytest.param(30, 50, marks=pytest.mark.slow)])
 def test_kill_and_again(songs: int, kills: int) -> None:
-    """Killed at any moment, the same command ends with what an undisturbed one makes, and nothing hidden is left."""
+    """Killed at any moment, the same command ends with what an undisturbed one makes, and nothing hidden is left.
+
+    Every other run writes beside the computation. `pytest -rP` shows the table of the kills.
+    """
     for n in range(songs):
         song(f"in/{n % 3}/{n:02d}.wav", 0.3 + 0.1 * (n % 4))
     command = ["separate", "in", "--int16", "-q"]
     chance = np.random.default_rng(0)
     moments = chance.permutation(kills)
+    print("kill  jobs  died  songs done  files hidden  again: code  bytes equal")
     with Commands() as commands:
         assert commands.run(*command, "-o", "calm").returncode == 0
         calm, cut = made("calm"), 0
-        for moment in moments:
-            process = commands.start(*command, "-o", "out")
+        for number, moment in enumerate(moments):
+            jobs = str(1 + number % 2)
+            process = commands.start(*command, "-o", "out", "-j", jobs)
             deadline, count = time.monotonic() + 60, len(calm) * moment // kills
             while len(list(Path("out").rglob("*.*"))) < count and time.monotonic() < deadline:
                 time.sleep(0.001)
             time.sleep(0.01 * chance.random())
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
-            cut += commands.wait(process) == -signal.SIGKILL
-            assert commands.run(*command, "-o", "out").returncode == 0
-            assert made("out") == calm
+            died = commands.wait(process) == -signal.SIGKILL
+            done, hidden = (len(list(Path("out").rglob(what))) for what in ("stemforge.json", ".*"))
+            code = commands.run(*command, "-o", "out", "-j", jobs).returncode
+            same = made("out") == calm
+            print(f"{number + 1:4}  {jobs:>4}  {died!s:>5}  {done:9}  {hidden:12}  {code:11}  {same!s:>11}")
+            assert code == 0 and same
+            cut += died
             shutil.rmtree("out")
     assert cut >= kills // 2 and len(calm) == 4 * songs

@@ -12,13 +12,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from stemforge.cli import generate_run
 from stemforge.cli.main import main
-from stemforge.errors import InputError, UsageError
+from stemforge.errors import InputError, StemforgeError, UsageError
 from stemforge.inference.settings import FORGE, OFFICIAL, Sampling
 from stemforge.separators.diffusion import METHODS, DiffusionSeparator
 from stemforge.tasks.gather import adapted, read_stems
 from stemforge.tasks.generate import generate, windows_in
 from stemforge.tasks.impute import impute
+from stemforge.tasks.locks import Lock
 from stemforge.types import Stems
 from tiny import tiny_network
 
@@ -197,7 +199,8 @@ def test_generate_writes_stems_mixture_and_sidecar(
     call = ["generate", "-n", str(checkpoint), "-o", str(out), "--duration", "1.5", "-N", "2", "--seed", "7"]
     assert main([*call, "--steps", "3", "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["seed"] for line in lines] == [7, 8]
+    assert [line["seed"] for line in lines[:-1]] == [7, 8]
+    assert (lines[-1]["event"], lines[-1]["ok"], lines[-1]["exit_code"]) == ("summary", 2, 0)
     folder = out / "tiny" / "seed-7"
     sounds = {p.stem: soundfile.read(p)[0] for p in folder.glob("*.wav")}
     assert set(sounds) == {"bass", "drums", "other", "mix"} and len(sounds["mix"]) == 12000
@@ -239,6 +242,20 @@ def test_impute_fills_a_part_of_a_stem(checkpoint: Path, tmp_path: Path) -> None
     assert not np.allclose(before[4000:8000], after[4000:8000])
 
 
+def test_regions_that_cannot_be(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Outside of the song, or over one another: 2; stems that last differently: a warning."""
+    for name, seconds in (("bass", 2.0), ("drums", 1.5)):
+        wav(tmp_path / "song" / f"{name}.wav", seconds)
+    call = ["impute", str(tmp_path / "song"), "-n", str(checkpoint), "-o", str(tmp_path / "out"), "--keep", "bass"]
+    assert main([*call, "--region", "drums=1.5:3"]) == 2
+    err = capsys.readouterr().err
+    assert "region 1.5:3: reaches out of the song, which lasts 2.000 s" in err
+    assert "they last bass 2.000 s, drums 1.500 s; the shorter ones end in silence" in err
+    assert main([*call, "--region", "drums=0:1", "--region", "drums=0.5:2"]) == 2
+    assert "region 0.5:2: overlaps the one before it" in capsys.readouterr().err
+    assert not list((tmp_path / "out").rglob("*.wav"))
+
+
 def test_impute_takes_a_song_apart_first(checkpoint: Path, tmp_path: Path) -> None:
     """A file instead of a folder is separated, and what is kept is what separate would give."""
     wav(tmp_path / "song.wav", 1.5)
@@ -250,6 +267,84 @@ def test_impute_takes_a_song_apart_first(checkpoint: Path, tmp_path: Path) -> No
         soundfile.read(tmp_path / place / "tiny" / "song" / "bass.wav", dtype="float32")[0] for place in ("out", "sep")
     )
     assert np.array_equal(kept, separated)
+
+
+def kept(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """The files of a folder: their bytes and when they were written."""
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in sorted(folder.iterdir())}
+
+
+def events(capsys: pytest.CaptureFixture[str]) -> list[tuple[str, str]]:
+    """Event and status of each line on stdout."""
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    return [(line["event"], line.get("status", "")) for line in lines]
+
+
+@pytest.mark.parametrize("command", ["generate", "impute"])
+def test_what_is_there_is_skipped_and_other_things_are_not_touched(
+    command: str, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same command again does nothing; other settings, other input or files of others: 7, or --on-exist."""
+    for name in ("bass", "drums"):
+        wav(tmp_path / "song" / f"{name}.wav")
+    own = ["--duration", "1"] if command == "generate" else [str(tmp_path / "song"), "--keep", "bass,drums"]
+    call = [command, *own, "-n", str(checkpoint), "-o", str(tmp_path / "out"), "-q", "--json", "--steps"]
+    assert main([*call, "2"]) == 0
+    (folder,) = (tmp_path / "out" / "tiny").iterdir()
+    before = kept(folder)
+    capsys.readouterr()
+    assert main([*call, "2"]) == 0 and main([*call, "3", "--on-exist", "skip"]) == 0
+    assert events(capsys) == [("song", "skipped"), ("summary", "")] * 2
+    assert main([*call, "3"]) == 7
+    out, err = capsys.readouterr()
+    assert "steps was 2 and is now 3. Give --overwrite" in err and json.loads(out.splitlines()[0])["error"]["code"] == 7
+    assert main([*call, "2", "--on-exist", "error"]) == 7 and main([*call, "2", "-y", "--on-exist", "skip"]) == 2
+    assert kept(folder) == before
+    if command == "impute":
+        wav(tmp_path / "song" / "bass.wav", 1.1)
+        assert main([*call, "2"]) == 7 and "the input was another one" in capsys.readouterr().err
+    (folder / "stemforge.json").unlink()
+    assert main([*call, "2"]) == 7 and "not made by stemforge" in capsys.readouterr().err
+    assert main([*call, "3", "-y"]) == 0 and not list(folder.glob(".*"))
+    assert json.loads((folder / "stemforge.json").read_text())["recipe"]["settings"]["steps"] == 3
+
+
+def test_a_piece_that_fails_does_not_stop_the_others(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 3 and the reason; the same command makes what is missing; one that another process has is passed."""
+    made = generate_run.generate
+
+    def once(*args, seed: int, **how):
+        if seed == 1:
+            raise StemforgeError("seed 1: the network gave samples that are not finite.")
+        return made(*args, seed=seed, **how)
+
+    call = [
+        "generate",
+        "-n",
+        str(checkpoint),
+        "-o",
+        str(tmp_path / "out"),
+        "--duration",
+        "1",
+        "-N",
+        "3",
+        "--steps",
+        "2",
+    ]
+    monkeypatch.setattr(generate_run, "generate", once)
+    assert main([*call, "--json", "-q"]) == 3
+    assert events(capsys) == [("song", "ok"), ("song", "failed"), ("song", "ok"), ("summary", "")]
+    assert sorted(p.name for p in (tmp_path / "out" / "tiny").iterdir()) == ["seed-0", "seed-2"]
+    monkeypatch.setattr(generate_run, "generate", made)
+    with Lock(tmp_path / "out" / "tiny" / "seed-1" / ".stemforge.lock").acquire():
+        assert main(call) == 0
+        assert "is at it" in capsys.readouterr().err
+    (tmp_path / "out" / "tiny" / "seed-0" / ".stemforge.json.9.part").touch()  # killed between names and sidecar
+    assert main([*call]) == 0
+    assert "2 made, 1 already there, 0 failed" in capsys.readouterr().err
+    assert not list((tmp_path / "out").rglob(".*"))
 
 
 @pytest.mark.parametrize(

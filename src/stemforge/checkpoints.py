@@ -11,6 +11,7 @@ import difflib
 import json
 import logging
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
@@ -162,13 +163,24 @@ def verify(checkpoint: Checkpoint) -> dict[str, str]:
                 f"checkpoint '{checkpoint.name}': '{path}' is not there. Install stemforge again, "
                 f"or give a folder with {WEIGHTS} and {CONFIG}."
             )
-        sums[name] = hub.sha256_of(path)
+        sums[name] = _sum(path)
         if pinned not in (None, sums[name]):
             raise CheckpointError(
                 f"checkpoint '{checkpoint.name}': '{path}' has sha256 {sums[name]}, not {pinned}. "
                 f"It was changed or damaged: {again}."
             )
     return sums
+
+
+def _sum(path: Path) -> str:
+    """The sha256 of a file, computed once in a process as long as nobody writes to it."""
+    found = path.stat()
+    return _sum_of(path, (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+
+
+@lru_cache(maxsize=64)
+def _sum_of(path: Path, version: tuple[int, ...]) -> str:
+    return hub.sha256_of(path)
 
 
 def build(

@@ -32,12 +32,16 @@ _PATIENCE = 60.0
 
 @dataclass(frozen=True)
 class Stream:
-    """The first stream of sound in a file: rate in Hz, channels, seconds as the file says (0: it does not), tags."""
+    """A stream of sound in a file: rate in Hz, channels, seconds as the file says (0: it does not), tags.
+
+    `streams` is how many of them the file has.
+    """
 
     rate: int
     channels: int
     tags: dict[str, str]
     seconds: float = 0.0
+    streams: int = 1
 
 
 def is_foreign(path: Path) -> bool:
@@ -45,13 +49,19 @@ def is_foreign(path: Path) -> bool:
     return path.suffix[1:].lower() in ENDINGS
 
 
-def probe(path: Path) -> Stream:
-    """What ffmpeg says of a file. Raises InputError: no ffmpeg, no sound in it, or not readable."""
-    command = _command(path, "info", last=("-frames:a", "1"))
+def probe(path: Path, number: int = 1) -> Stream:
+    """What ffmpeg says of a file and its stream of that number, from 1 on.
+
+    Raises InputError: no ffmpeg, no such stream in it, or not readable.
+    """
+    command = _command(path, number, "info", last=("-frames:a", "1"))
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=_PATIENCE)
     except subprocess.TimeoutExpired:
         raise InputError(f"'{path}': ffmpeg does not come to an end with it. Convert it to wav or flac.") from None
+    streams = len(re.findall(rb"^ +Stream #0:\d+.*: Audio:", done.stderr.partition(b"Output #0")[0], re.MULTILINE))
+    if b"matches no streams" in done.stderr and streams:
+        raise InputError(f"'{path}': has {streams} audio streams, not {number}. Choose another --stream.")
     if b"matches no streams" in done.stderr:
         raise InputError(f"'{path}': has no audio stream. Name a file with sound.")
     with tempfile.TemporaryFile() as file:
@@ -60,14 +70,17 @@ def probe(path: Path) -> Stream:
         stream = _header(file, path, done.stderr)
     said = re.search(rb"Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)", done.stderr)
     seconds = sum(float(part) * unit for part, unit in zip(said.groups(), (3600, 60, 1), strict=True)) if said else 0.0
-    return replace(stream, seconds=seconds)
+    return replace(stream, seconds=seconds, streams=max(streams, 1))
 
 
-def decoded(path: Path, count: int) -> Iterator[np.ndarray]:
-    """The samples as float32 blocks (time, channel) of `count` frames; raises InputError for a damaged file."""
+def decoded(path: Path, count: int, number: int = 1) -> Iterator[np.ndarray]:
+    """The samples of a stream as float32 blocks (time, channel) of `count` frames; InputError for a damaged file."""
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
-            _command(path, "error", first=("-xerror",)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said
+            _command(path, number, "error", first=("-xerror",)),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=said,
         )
         pipe = process.stdout
         assert pipe is not None
@@ -86,15 +99,17 @@ def decoded(path: Path, count: int) -> Iterator[np.ndarray]:
             process.wait()
 
 
-def _command(path: Path, level: str, *, first: tuple[str, ...] = (), last: tuple[str, ...] = ()) -> list[str]:
-    """The first stream of sound as a float wav on stdout. `file:` keeps names from being read as addresses."""
+def _command(
+    path: Path, number: int, level: str, *, first: tuple[str, ...] = (), last: tuple[str, ...] = ()
+) -> list[str]:
+    """A stream of sound as a float wav on stdout. `file:` keeps names from being read as addresses."""
     program = shutil.which("ffmpeg")
     if program is None:
         raise InputError(
             f"'{path}': needs ffmpeg to read {path.suffix.lower()}. Install ffmpeg, or convert it to wav or flac."
         )
     before = ["-nostdin", "-hide_banner", "-v", level, "-protocol_whitelist", "file,pipe", *first]
-    after = ["-map", "0:a:0", "-c:a", "pcm_f32le", *last, "-f", "wav", "pipe:1"]
+    after = ["-map", f"0:a:{number - 1}", "-c:a", "pcm_f32le", *last, "-f", "wav", "pipe:1"]
     return [program, *before, "-i", f"file:{path}", *after]
 
 

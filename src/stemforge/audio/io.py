@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from stemforge.audio import ffmpeg
+from stemforge.audio.downmix import MOST, downmixed
 from stemforge.errors import InputError
 from stemforge.types import Audio
 
@@ -35,6 +36,8 @@ _LOUD = 10.0
 _ELSEWHERE = 0xFFFFFFFF  # the size of an RF64 is in its chunk ds64
 _UNKNOWN_SIZE = 0xFFFFFF00  # writers that stream leave the size of a wav at 0 or near 2^32
 
+CHANNELS = ("input", "downmix", "mono")
+
 log = logging.getLogger("stemforge")
 
 
@@ -42,9 +45,10 @@ log = logging.getLogger("stemforge")
 class Source:
     """A sound file that can be read, or a part of it.
 
-    rate in Hz, 1 or 2 channels, `frames` as its header says, `missing` seconds cut off; `exact` when the header knows
-    the frames. Its bytes are in `contents`, if not at `path`; `foreign` when ffmpeg decodes them. It begins with frame
-    `first` of the file. `tags` are title, artist and the like, as libsndfile names them.
+    rate in Hz, 1 or 2 channels, which are mixed from `held` in the file, `frames` as its header says, `missing` seconds
+    cut off; `exact` when the header knows the frames. Its bytes are in `contents`, if not at `path`; `foreign` when
+    ffmpeg decodes them, of the sound `stream` of that number. It begins with frame `first` of the file. `tags` are
+    title, artist and the like, as libsndfile names them.
     """
 
     path: Path
@@ -57,6 +61,8 @@ class Source:
     foreign: bool = False
     first: int = 0
     part: bool = False
+    stream: int = 1
+    held: int = 0
     tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -81,21 +87,29 @@ class Source:
         return replace(self, first=first, frames=last - first, part=last < self.frames)
 
 
-def probe(path: Path, *, strict: bool = False, contents: Path | None = None) -> Source:
+def probe(
+    path: Path,
+    *,
+    strict: bool = False,
+    contents: Path | None = None,
+    channels: str = "input",
+    stream: int | None = None,
+) -> Source:
     """What a sound file holds, judged by its header.
 
     Args:
         path: the file.
         strict: a wav that was cut short is an error; otherwise it is a warning and the rest is used.
         contents: a file with the bytes, when `path` is but a name for them.
+        channels: input (one or two, as they are), downmix (more are mixed to two, see `downmix`) or mono.
+        stream: which stream of sound of a film is taken, from 1 on; None for the first, with a warning of others.
 
     Raises:
-        InputError: it is missing, empty, not sound, without samples, or has more than two channels.
+        InputError: it is missing, empty, not sound, without samples or that stream, or has too many channels.
     """
     _check_file(path, contents or path)
-    source = _headed(path, contents)
-    if source.channels > 2:
-        raise InputError(f"'{path}': has {source.channels} channels, one or two can be separated. Mix it down first.")
+    source = _headed(path, contents, stream)
+    source = _mixed(source, channels)
     if source.frames == 0:
         raise InputError(f"'{path}': contains no audio. Check how it was exported.")
     if source.missing and strict:
@@ -105,6 +119,19 @@ def probe(path: Path, *, strict: bool = False, contents: Path | None = None) -> 
     if source.missing:
         log.warning("'%s': is cut short, %.1f s are missing; what is there is used.", path, source.missing)
     return source
+
+
+def _mixed(source: Source, channels: str) -> Source:
+    """The source with the channels that are wanted of it. Raises InputError when there are too many."""
+    count = source.held
+    if count > 2 and channels == "input":
+        raise InputError(
+            f"'{source.path}': has {count} channels, one or two can be separated. "
+            "Give --channels downmix to mix it to stereo."
+        )
+    if count > MOST:
+        raise InputError(f"'{source.path}': has {count} channels, at most {MOST} are known. Mix it down first.")
+    return replace(source, channels=1 if channels == "mono" else min(count, 2))
 
 
 def blocks(source: Source, *, sanitize: bool = False) -> Iterator[Tensor]:
@@ -122,6 +149,7 @@ def blocks(source: Source, *, sanitize: bool = False) -> Iterator[Tensor]:
         block = torch.from_numpy(frames.T.copy())
         if not block.isfinite().all():
             block = _finite(block, source, done, sanitize=sanitize)
+        block = downmixed(block, source.channels)
         peak = max(peak, float(block.abs().max()))
         done += block.shape[-1]
         yield block
@@ -152,7 +180,7 @@ def _array(path: Path) -> Audio:
     return Audio(torch.from_numpy(samples.T.astype(np.float32) / 32768), NPY_RATE)
 
 
-def _headed(path: Path, contents: Path | None) -> Source:
+def _headed(path: Path, contents: Path | None, number: int | None) -> Source:
     """The source as its header describes it."""
     try:
         file = soundfile.SoundFile(native(contents or path))
@@ -161,15 +189,28 @@ def _headed(path: Path, contents: Path | None) -> Source:
             raise InputError(
                 f"'{path}': not a recognised audio format, or damaged at its start. Convert it to wav or flac."
             ) from None
-        stream = ffmpeg.probe(path)
-        frames = round(stream.seconds * stream.rate) or stream.rate
-        return Source(path, stream.rate, stream.channels, frames, exact=False, foreign=True, tags=stream.tags)
+        return _foreign(path, number)
     with file:
         exact = file.format in ("WAV", "WAVEX", "FLAC", "AIFF", "RF64", "W64", "CAF")
         width = file.channels * {"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}.get(file.subtype, 1)
         missing = _bytes_missing(contents or path) / (width * file.samplerate)
         tags = file.copy_metadata()
-        return Source(path, file.samplerate, file.channels, file.frames, missing, exact, contents, tags=tags)
+        held = file.channels
+        if held > 2 and file.format == "OGG":  # in which order, is a matter of the codec
+            raise InputError(
+                f"'{path}': has {held} channels, which are known in wav and flac alone. Mix it down first."
+            )
+        return Source(path, file.samplerate, held, file.frames, missing, exact, contents, held=held, tags=tags)
+
+
+def _foreign(path: Path, number: int | None) -> Source:
+    """The source as ffmpeg describes it."""
+    stream = ffmpeg.probe(path, number or 1)
+    if stream.streams > 1 and number is None:
+        log.warning("'%s': has %d audio streams, the first is taken; --stream chooses.", path, stream.streams)
+    frames, held = round(stream.seconds * stream.rate) or stream.rate, stream.channels
+    return Source(path, stream.rate, held, frames, exact=False, foreign=True, stream=number or 1, held=held,
+                  tags=stream.tags)  # fmt: skip
 
 
 def _check_file(path: Path, contents: Path) -> None:
@@ -219,7 +260,7 @@ def _frames(source: Source) -> Iterator[np.ndarray]:
         with _Straight(native(source.file)) as file:
             if done:
                 file.seek(done)
-            buffer = np.empty((_BLOCK, source.channels), np.float32)
+            buffer = np.empty((_BLOCK, source.held), np.float32)
             while len(frames := file.read(out=buffer)):
                 done += len(frames)
                 yield frames
@@ -229,8 +270,8 @@ def _frames(source: Source) -> Iterator[np.ndarray]:
 
 def _foreign_frames(source: Source) -> Iterator[np.ndarray]:
     """The same through ffmpeg, from the start of the file."""
-    for frames in ffmpeg.decoded(source.path, _BLOCK):
-        if frames.shape[1] != source.channels:
+    for frames in ffmpeg.decoded(source.path, _BLOCK, source.stream):
+        if frames.shape[1] != source.held:
             raise InputError(f"'{source.path}': its channels changed while it was read. Convert it to wav or flac.")
         yield frames
 

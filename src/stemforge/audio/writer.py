@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,7 +155,7 @@ class StemWriter:
         self._direct = encoding.is_float and self.clip_mode == "none" and not adjustable
         self._large = 4 * frames * channels >= _WAV_LIMIT
         self._files: dict[str, soundfile.SoundFile] = {}
-        self._peak, self._frames, self._complete = 0.0, 0, False
+        self._peak, self._frames, self._complete, self._cancelled = 0.0, 0, False, False
         self._made: list[Path] = []
         self._targets = files or {name: folder / f"{name}.{encoding.container}" for name in names}
         self._prefix, self._jobs = prefix, jobs
@@ -176,8 +176,16 @@ class StemWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take everything back, unless `finish` came to its end."""
         if not self._complete:
             self._discard()
+
+    def cancel(self) -> None:
+        """Make a `finish` in another thread give up soon; it raises CancelledError."""
+        self._cancelled = True
 
     def write(self, stems: Tensor) -> None:
         """Append a block (stem, channel, time), float32 and finite, in the order of `names`."""
@@ -201,7 +209,11 @@ class StemWriter:
             for file in self._files.values():
                 file.close()
             with ThreadPoolExecutor(self._jobs) as pool:
-                ready = dict(zip(names, pool.map(lambda name: self._ready(name, gain), names), strict=True))
+                try:
+                    ready = dict(zip(names, pool.map(lambda name: self._ready(name, gain), names), strict=True))
+                except BaseException:
+                    self.cancel()
+                    raise
             files = {name: self._targets[name] for name in names}
             for name, path in ready.items():
                 self._make(files[name].parent)
@@ -235,6 +247,8 @@ class StemWriter:
         source = soundfile.SoundFile(native(self._hidden(name)))
         with source, self._create(path, container, subtype, name) as target:
             while len(block := source.read(_BLOCK, dtype="float32", always_2d=True)):
+                if self._cancelled:
+                    raise CancelledError
                 target.write(_quantised(block * np.float32(gain), code, clamp=self.clip_mode != "none"))
         if container == "WAV" and not code.bits:
             _still_clock(path)

@@ -67,7 +67,7 @@ class Report(logging.Handler):
         if progress == "auto":
             progress = "bar" if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else "plain"
         self.verbosity = verbosity
-        self.warnings: list[str] = []
+        self.warnings: list[tuple[str, str]] = []
         self._lines = progress == "plain" and verbosity >= 0
         self._bars: Progress | None = None
         if progress == "bar" and verbosity >= 0:
@@ -90,12 +90,13 @@ class Report(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """A warning of the library: shown, and kept for the report of the song."""
-        self.warnings.append(one_line(record.getMessage()))
+        text = one_line(record.getMessage())
+        self.warnings.append((str(record.threadName), text))
         if self.verbosity >= 0:
-            self._print(f"stemforge: {record.levelname.lower()}: {self.warnings[-1]}")
+            self._print(f"stemforge: {record.levelname.lower()}: {text}")
 
-    def taken_warnings(self) -> list[str]:
-        """The warnings since the last call."""
+    def taken_warnings(self) -> list[tuple[str, str]]:
+        """The warnings since the last call, each with the name of the thread that it came from."""
         taken, self.warnings = self.warnings, []
         return taken
 

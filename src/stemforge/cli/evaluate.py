@@ -84,20 +84,9 @@ def evaluate(
     the estimates are from adding up to the mixture (worst song). --fad, --sub-fad and --coherence measure what was
     generated instead. docs/scores.md defines all of them.
     """
-    from stemforge.cli import compare_run, score_report
-    from stemforge.cli.score_run import estimates
-    from stemforge.tasks.evaluate import SongScore
-    from stemforge.tasks.evaluate import evaluate as run
-
-    def on_song(score: SongScore) -> None:
-        if json:
-            score_report.print_json("song", [score], song=score.name)
+    from stemforge.cli import compare_run, score_run
 
     asked = compare_run.Asked(fad, sub_fad, coherence, given, stems, windows_min, windows_hop, judge, device, json)
     if asked.check(est, alone={"--csv": csv, "--checkpoint": checkpoint}):
         return compare_run.compare(ref, est, asked)
-    with estimates(ref, est, checkpoint, steps, device) as folder:
-        scores = run(ref, folder, asked.chosen, on_song=on_song)
-    score_report.print_json("summary", scores, songs=len(scores)) if json else score_report.print_report(scores)
-    if csv:
-        score_report.write_csv(scores, csv)
+    raise typer.Exit(score_run.run(ref, est, asked, checkpoint=checkpoint, steps=steps, csv=csv))

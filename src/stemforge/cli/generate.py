@@ -36,6 +36,7 @@ def generate(
     int16: o.Int16 = False,
     int24: o.Int24 = False,
     float32: o.Float32 = False,
+    on_exist: o.OnExist = None,
     overwrite: o.Overwrite = False,
     progress: o.Progress = "auto",
     json: o.Json = False,

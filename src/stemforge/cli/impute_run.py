@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ import torch
 from stemforge import checkpoints
 from stemforge.audio.io import read
 from stemforge.cli.inputs import check_writable, track_name
-from stemforge.cli.options import listed, output_folder, region_of, sampling_of
+from stemforge.cli.options import listed, region_of, sampling_of
 from stemforge.cli.synthesis import Session
+from stemforge.cli.synthesis_batch import Batch
 from stemforge.errors import InputError, UsageError
 from stemforge.inference.settings import default
 from stemforge.tasks.gather import adapted, read_stems, stem_files
 from stemforge.tasks.impute import METHODS, impute, windows_in
+from stemforge.tasks.regions import checked
 from stemforge.tasks.separate import separate
 from stemforge.types import Stems
 
@@ -48,14 +51,14 @@ def run(options: dict[str, Any]) -> int:
     seeds = range(session.seed, session.seed + options["num_samples"])
     top = options["out"] / session.checkpoint.name
     places = [top / (name if len(seeds) == 1 else f"{name}-{seed}") for seed in seeds]
-    folders = [output_folder(place, overwrite=options["overwrite"]) for place in places]
-    _check_source(source, plan)
     check_writable(options["out"])
+    given = cache(lambda: _given(session, source, plan))
+    batch = Batch(session, lambda: _sources(source, plan), source.absolute().name)
     with session.report:
-        given = _given(session, source, plan)
-        for seed, folder in zip(seeds, folders, strict=True):
-            _one(session, given, plan, seed, folder, source)
-    return 0
+        return batch.run(
+            dict(zip(seeds, places, strict=True)),
+            lambda seed, folder: _one(session, given(), plan, seed, folder, source),
+        )
 
 
 def _plan(options: dict[str, Any]) -> Plan:
@@ -73,13 +76,17 @@ def _plan(options: dict[str, Any]) -> Plan:
     return Plan(keep, fill, regions)
 
 
-def _check_source(source: Path, plan: Plan) -> None:
-    """Raises InputError when the input is not there or lacks a stem that is kept."""
+def _sources(source: Path, plan: Plan) -> dict[str, Path]:
+    """The files that are read. Raises InputError when the input is not there or lacks a stem that is kept."""
     if not source.exists():
         raise InputError(f"'{source}': no such file or folder. Check the spelling.")
-    if source.is_dir() and (missing := [name for name in plan.read if name not in stem_files(source)]):
-        there = ", ".join(sorted(stem_files(source))) or "no sound file"
+    if not source.is_dir():
+        return {"song": source}
+    found = stem_files(source)
+    if missing := [name for name in plan.read if name not in found]:
+        there = ", ".join(sorted(found)) or "no sound file"
         raise InputError(f"'{source}': has no {' and no '.join(missing)}, but {there}. Keep what is there.")
+    return {name: found[name] for name in plan.read}
 
 
 def _given(session: Session, source: Path, plan: Plan) -> Stems:
@@ -93,14 +100,16 @@ def _given(session: Session, source: Path, plan: Plan) -> Stems:
 
 def _one(session: Session, given: Stems, plan: Plan, seed: int, folder: Path, source: Path) -> None:
     """One set of new stems, beside the kept ones."""
-    begun, network = time.monotonic(), session.network
+    begun, network, frames = time.monotonic(), session.network, given.samples.shape[-1]
+    for regions in plan.regions.values():
+        checked(regions, given.rate, frames)
     method = session.options["method"]
     if method == "auto":
         method = "condition" if network.conditional else "replace"
     sampling = sampling_of(
         default("impute" if method == "condition" else "replace", network.conditional), session.options
     )
-    session.report.task(folder.name, sampling.steps * windows_in(network, given.samples.shape[-1] / given.rate))
+    session.report.task(folder.name, sampling.steps * windows_in(network, frames / given.rate))
     made = impute(
         network,
         adapted(given, network.rate, network.channels),

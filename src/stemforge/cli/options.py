@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +18,9 @@ if TYPE_CHECKING:
     from stemforge.inference.settings import Sampling
 
 _FORMAT, _ADVANCED, _RUN = "Format", "Advanced sampling", "Run"
+_NUMBER = r"(\d+(?:\.\d*)?|\.\d+)"
+_COLONS = re.compile(rf"(?:(?:(\d+):)?(\d+):)?{_NUMBER}s?")
+_LETTERS = re.compile(rf"(?=\d)(?:(\d+)h)?(?:(\d+)m)?(?:{_NUMBER}s?)?")
 
 Checkpoint = Annotated[
     str | None,
@@ -62,6 +68,14 @@ Float32 = Annotated[bool, typer.Option("--float32", help="Floating point; defaul
 Overwrite = Annotated[
     bool, typer.Option("-y", "--overwrite", help="Write anew what is there already.", rich_help_panel=_RUN)
 ]
+OnExist = Annotated[
+    str | None,
+    typer.Option(
+        help="Stems are there already: skip, overwrite or error. Default: skip what the same command made, error "
+        "otherwise.",
+        rich_help_panel=_RUN,
+    ),
+]
 Progress = Annotated[str, typer.Option(help="auto, bar, plain or none.", rich_help_panel=_RUN)]
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON object a line on stdout, a summary last.", rich_help_panel=_RUN)
@@ -105,6 +119,13 @@ def choice(value: str | None, known: tuple[str, ...], option: str) -> str | None
     return value
 
 
+def policy(on_exist: str | None, *, overwrite: bool, known: tuple[str, ...]) -> str | None:
+    """What --on-exist and --overwrite say together; None is to skip the same and refuse others. Raises UsageError."""
+    if overwrite and on_exist not in (None, "overwrite"):
+        raise UsageError(f"--overwrite and --on-exist {on_exist}: exclude each other. Give one of them.")
+    return "overwrite" if overwrite else choice(on_exist, known, "--on-exist")
+
+
 def one_of(values: list[str], known: tuple[str, ...], what: str) -> str | None:
     """The only value, if any. Raises UsageError for several different ones, or one that is not known."""
     if len(set(values)) > 1:
@@ -139,21 +160,29 @@ def sampling_of(base: Sampling, options: dict[str, Any]) -> Sampling:
     return base.changed(**{name: options[name] for name in names})
 
 
+def seconds(text: str, option: str) -> float:
+    """Seconds, as 75, 75.5s, 1:15, 0:01:15.5, 1m15 or 1h1m15s. Raises UsageError."""
+    match = _COLONS.fullmatch(text) or _LETTERS.fullmatch(text)
+    if match is None:
+        raise UsageError(f"{option} {text}: not a time. Write seconds, or minutes and seconds as 1:15.5.")
+    hours, minutes, rest = (float(part or 0) for part in match.groups())
+    return 3600 * hours + 60 * minutes + rest
+
+
 def region_of(text: str) -> tuple[float, float]:
-    """`A:B` in seconds, or minutes as 1m30; an empty end is the end of the song. Raises UsageError."""
-    start, sign, stop = text.partition(":")
-    try:
-        first, last = (_seconds(start) if start else 0.0), (_seconds(stop) if stop else float("inf"))
-    except ValueError:
-        first, last = -1.0, -1.0
-    if not sign or not 0 <= first < last:
-        raise UsageError(f"region '{text}': not a part of a song. Write FROM:TO in seconds, as 30:34.5 or 1m10:1m20.")
+    """`FROM:TO`, both as `seconds` takes them; an empty start or end is that of the song. Raises UsageError."""
+    parts = text.split(":")
+    middle = len(parts) // 2 if len(parts) % 2 == 0 else len(parts) - 1 if text.endswith(":") else 1
+    start, stop = ":".join(parts[:middle]), ":".join(parts[middle:])
+    clear = len(parts) > 1 and (len(parts) % 2 == 0 or not start or not stop)
+    first, last = -1.0, -1.0
+    with suppress(UsageError):
+        first, last = seconds(start, "") if start else 0.0, seconds(stop, "") if stop else math.inf
+    if not clear or not 0 <= first < last:
+        raise UsageError(
+            f"region '{text}': not a part of a song. Write FROM:TO, as 30:34.5 in seconds, 1m10:1m20 or 1:10:1:20."
+        )
     return first, last
-
-
-def _seconds(text: str) -> float:
-    minutes, sign, seconds = text.rpartition("m")
-    return (float(minutes) * 60 if sign else 0.0) + (float(seconds) if seconds else 0.0)
 
 
 def output_folder(folder: Path, *, overwrite: bool) -> Path:

@@ -112,6 +112,13 @@ def separate(
             rich_help_panel=_FORMAT,
         ),
     ] = None,
+    channels: Annotated[
+        str,
+        typer.Option(
+            help="input: as the song has them, one or two. downmix: more are mixed to stereo. mono: to one.",
+            rich_help_panel=_FORMAT,
+        ),
+    ] = "input",
     loudness: Annotated[
         float | None,
         typer.Option(
@@ -138,6 +145,9 @@ def separate(
     max_duration: Annotated[
         str | None, typer.Option(metavar="TIME", help="A longer song is an error; nothing is ever cut off.")
     ] = None,
+    stream: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Which sound stream of a film is taken. Default: the first.")
+    ] = None,
     shard: Annotated[
         str | None,
         typer.Option(
@@ -152,7 +162,15 @@ def separate(
         Path | None,
         typer.Option(metavar="FILE", help="Take the songs that failed in a report.", rich_help_panel=_RUN),
     ] = None,
-    jobs: Annotated[int, typer.Option("-j", "--jobs", help="Stems encoded at once.", rich_help_panel=_RUN)] = 1,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            "-j",
+            "--jobs",
+            help="Stems encoded at once; from 2 on a song is also read and written while another is computed.",
+            rich_help_panel=_RUN,
+        ),
+    ] = 1,
     strict: Annotated[
         bool, typer.Option("--strict", help="A wav that was cut short is an error.", rich_help_panel=_RUN)
     ] = False,

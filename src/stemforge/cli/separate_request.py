@@ -10,11 +10,11 @@ from typing import Any
 
 from stemforge import checkpoints
 from stemforge.audio import ffmpeg
-from stemforge.audio.io import EXTENSIONS
+from stemforge.audio.io import CHANNELS, EXTENSIONS
 from stemforge.audio.writer import CLIP_MODES, Encoding
 from stemforge.cli import console, lists
 from stemforge.cli.layout import DEFAULT
-from stemforge.cli.options import Output, choice, listed
+from stemforge.cli.options import Output, choice, listed, policy, seconds
 from stemforge.devices import check_name
 from stemforge.errors import UsageError
 from stemforge.separators.diffusion import METHODS, Likelihood
@@ -66,12 +66,14 @@ class Request:
     int24: bool
     float32: bool
     clip_mode: str | None
+    channels: str
     loudness: float | None
     on_exist: str | None
     overwrite: bool
     start: str | None
     end: str | None
     max_duration: str | None
+    stream: int | None
     shard: str | None
     report: Path | None
     retry_failed: Path | None
@@ -98,9 +100,7 @@ class Request:
     @cached_property
     def policy(self) -> str | None:
         """What to do with a folder that has stems already; None is to skip the same and refuse others."""
-        if self.overwrite and self.on_exist not in (None, "overwrite"):
-            raise UsageError(f"--overwrite and --on-exist {self.on_exist}: exclude each other. Give one of them.")
-        return "overwrite" if self.overwrite else choice(self.on_exist, ON_EXIST, "--on-exist")
+        return policy(self.on_exist, overwrite=self.overwrite, known=ON_EXIST)
 
     @property
     def to_stdout(self) -> bool:
@@ -143,6 +143,8 @@ class Request:
             "start": self.span[0] or None,
             "end": self.span[1],
             "loudness": self.loudness,
+            "stream": self.stream if self.stream != 1 else None,
+            "channels": None if self.channels == "input" else self.channels,
             "filename": None if self.filename == DEFAULT else self.filename,
         }
         return {
@@ -173,6 +175,7 @@ class Request:
         if self.loudness is not None and not -70 <= self.loudness <= 0:
             raise UsageError(f"--loudness {self.loudness:g}: not from -70 to 0 LUFS. Try --loudness -14.")
         choice(self.clip_mode, CLIP_MODES, "--clip-mode")
+        choice(self.channels, CHANNELS, "--channels")
         choice(self.progress, console.PROGRESS, "--progress")
         _ = self.encoding, self.selection, self.policy, self.span, self.longest, self.part
         foreign = self.checkpoint and DEMUCS.fullmatch(self.checkpoint)
@@ -205,13 +208,3 @@ class Request:
             )
         if self.filename is not None:
             raise UsageError("-o - with --filename: nothing is there to be named. Give one of them.")
-
-
-def seconds(text: str, option: str) -> float:
-    """Seconds, as 75, 75.5, 1:15, 0:01:15.5 or 1m15. Raises UsageError."""
-    if not re.fullmatch(r"(\d+[:m])?(\d+:)?\d+(\.\d*)?s?", text):
-        raise UsageError(f"{option} {text}: not a time. Write seconds, or minutes and seconds as 1:15.5.")
-    total = 0.0
-    for part in re.split("[:m]", text.rstrip("s")):
-        total = total * 60 + float(part)
-    return total

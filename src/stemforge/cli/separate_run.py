@@ -8,6 +8,7 @@ import time
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 
 from stemforge import checkpoints
@@ -16,6 +17,7 @@ from stemforge.cli import console, ledger, lists
 from stemforge.cli.inputs import Gathered, Item, check_writable, gather
 from stemforge.cli.layout import DEFAULT, Layout
 from stemforge.cli.layout import check as check_layout
+from stemforge.cli.separate_flow import Flow
 from stemforge.cli.separate_request import Request
 from stemforge.errors import InputError, SpaceError, StemforgeError, UsageError
 from stemforge.separators.diffusion import DiffusionSeparator, Likelihood
@@ -31,8 +33,11 @@ class Run:
     checkpoint: checkpoints.Checkpoint
     report: console.Report
     layout: Layout
+    flow: Flow
     ledger: ledger.Ledger | None = None
     temporary: Path = Path()
+    current: Path = Path()
+    full: SpaceError | None = None
     done: int = 0
     skipped: int = 0
     codes: list[int] = field(default_factory=list)
@@ -66,7 +71,9 @@ class Run:
         return all_names(self.checkpoint.stems or self.separator.names)
 
     def failed(self, item: Item, error: StemforgeError) -> None:
-        """Tell and count a song that failed."""
+        """Tell and count a song that failed; where the disk is full the run is over."""
+        self.flow.settle(wait=True)
+        self.full = error if isinstance(error, SpaceError) else self.full
         message = str(error) if str(item.path) in str(error) else f"'{item.path}': {error}"
         self.codes.append(error.exit_code)
         self.report.error(message)
@@ -74,13 +81,19 @@ class Run:
 
     def tell(self, item: Item, status: str, **fields: object) -> None:
         """One JSON line about a song, on stdout and in the report, where these are wanted."""
-        warnings = [*self.warned.pop(item.path, []), *self.report.taken_warnings()]
+        self.sort_warnings()
+        warnings = self.warned.pop(item.path, [])
         names = {"input": _text(item.path), "track": _text(Path(item.track.as_posix()))}
         line = console.json_line("song", status=status, **names, **fields, warnings=warnings)
         if self.request.json:
             console.result(line)
         if self.ledger is not None:
             self.ledger.add(line)
+
+    def sort_warnings(self) -> None:
+        """Give the new warnings to their songs: that of the thread, or the one that is worked on."""
+        for thread, text in self.report.taken_warnings():
+            self.warned.setdefault(self.flow.owners.get(thread, self.current), []).append(text)
 
     def result(self, text: str) -> None:
         """One line of the result, unless stdout is for JSON or for sound."""
@@ -116,7 +129,8 @@ def run(request: Request) -> int:
         gathered.failed = gathered.failed if which == 1 else []
     with ExitStack() as stack:
         report = stack.enter_context(console.Report(request.progress, -1 if request.quiet else request.verbose))
-        work = Run(request, checkpoint, report, layout)
+        flow = stack.enter_context(Flow(request.jobs, sanitize=request.sanitize))
+        work = Run(request, checkpoint, report, layout, flow)
         if request.to_stdout or any(item.path == lists.STDIN for item in gathered.items):
             work.temporary = Path(stack.enter_context(lists.temporary()))
         if request.to_stdout:
@@ -158,15 +172,19 @@ def _all_songs(run: Run, gathered: Gathered) -> int:
     run.report.begin(len(sources), sum(source.seconds for _, source in sources))
     if sources and not run.request.dry_run:
         check_writable(run.layout.top)
-    for item, source in sources:
-        if run.codes and run.request.fail_fast:
+    following = [source for _, source in sources[1:]]
+    for (item, source), after in zip_longest(sources, following):
+        if run.request.fail_fast:
+            run.flow.settle(wait=True)
+            if run.codes:
+                break
+        separate_song(run, item, source, after)
+        if run.full is not None:
             break
-        try:
-            separate_song(run, item, source)
-        except SpaceError as error:
-            run.failed(item, error)
-            run.report.note(f"stopped; {run.done} finished songs are kept")
-            return error.exit_code
+    run.flow.settle(wait=True)
+    if run.full is not None:
+        run.report.note(f"stopped; {run.done} finished songs are kept")
+        return run.full.exit_code
     if run.request.json:
         counts = {"ok": run.done, "skipped": run.skipped, "failed": len(run.codes)}
         elapsed = round(time.monotonic() - begun, 3)
@@ -182,11 +200,13 @@ def _probed(run: Run, gathered: Gathered) -> list[tuple[Item, Source]]:
         run.failed(Item(path, Path(path.name or "folder")), error)
     sources = []
     for item in gathered.items:
+        run.current = item.path
         try:
             contents = lists.spooled(run.temporary) if item.path == lists.STDIN else None
-            source = probe(item.path, strict=run.request.strict, contents=contents)
+            r = run.request
+            source = probe(item.path, strict=r.strict, contents=contents, channels=r.channels, stream=r.stream)
             sources.append((item, _cropped(source, run.request)))
-            run.warned[item.path] = run.report.taken_warnings()
+            run.sort_warnings()
         except StemforgeError as error:
             run.failed(item, error)
     return sources

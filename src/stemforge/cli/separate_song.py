@@ -5,31 +5,38 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stemforge.audio.io import Source
 from stemforge.audio.writer import output_errors, sweep
 from stemforge.cli.inputs import Item
-from stemforge.errors import OutputError, SpaceError, StemforgeError
+from stemforge.cli.separate_flow import Facts, Writing
+from stemforge.errors import OutputError, StemforgeError
 from stemforge.separators.diffusion import LONGEST, DiffusionSeparator
 from stemforge.separators.shifted import ShiftedSeparator
 from stemforge.tasks import files
-from stemforge.tasks.files import Place
+from stemforge.tasks.files import Place, Unwritten
 from stemforge.tasks.locks import Lock, LockedError
 
 if TYPE_CHECKING:
     from stemforge.cli.separate_run import Run
 
 
-def separate_song(run: Run, item: Item, source: Source) -> None:
+class _StoppedError(StemforgeError):
+    """The disk was full for the song before, so this one is given up."""
+
+
+def separate_song(run: Run, item: Item, source: Source, following: Source | None = None) -> None:
     """Separate one song, or skip it; a failure is told and counted. Errors of the checkpoint concern the whole run.
 
-    Raises:
-        SpaceError: the disk is full, so there is no use in going on.
+    With several jobs it may still be written when this returns; `following` is the next song, which is read ahead.
     """
     place = run.layout.place(item)
+    run.current = item.path
     if run.request.dry_run:
         return _plan(run, item, source, place)
     recipe = files.recipe(source.file, run.checkpoint.name, run.sha256, run.request.settings, name=item.path.name)
@@ -37,14 +44,16 @@ def separate_song(run: Run, item: Item, source: Source) -> None:
         lock = _lock(run, place, recipe)
     except LockedError as error:
         return _skip(run, item, place, f"{error.owner} is separating it")
-    except SpaceError:
-        raise
     except StemforgeError as error:
         return run.failed(item, error)
     if lock is None:
         return _skip(run, item, place, "already there")
-    with lock:
-        return _locked(run, item, source, place, recipe)
+    with ExitStack() as stack:
+        stack.enter_context(lock)
+        song = _locked(run, item, place, recipe)
+        if song is not None:
+            _separate(run, song, source, following, stack)
+    return None
 
 
 def _plan(run: Run, item: Item, source: Source, place: Place) -> None:
@@ -59,6 +68,7 @@ def _plan(run: Run, item: Item, source: Source, place: Place) -> None:
 
 def _skip(run: Run, item: Item, place: Place, why: str) -> None:
     """A song that is there, or comes from another process."""
+    run.flow.settle(wait=True)
     run.skipped += 1
     run.report.note(f"{item.path.name}: {why}")
     run.tell(item, "skipped", folder=str(place.folder), why=why)
@@ -76,22 +86,27 @@ def _lock(run: Run, place: Place, recipe: dict[str, Any]) -> Lock | None:
         return Lock(place.lock).acquire()
 
 
-def _locked(run: Run, item: Item, source: Source, place: Place, recipe: dict[str, Any]) -> None:
-    """Separate a song that no other process has."""
+@dataclass(frozen=True)
+class _Song:
+    """A song, where its stems go, and what they depend on."""
+
+    item: Item
+    place: Place
+    recipe: dict[str, Any]
+    begun: float = field(default_factory=time.monotonic)
+
+
+def _locked(run: Run, item: Item, place: Place, recipe: dict[str, Any]) -> _Song | None:
+    """What is to be done for a song that no other process has; None when that is nothing."""
     try:
         target = _target(run, item, place, recipe)
     except StemforgeError as error:
-        return run.failed(item, error)
-    if target is None:
-        return _skip(run, item, place, "already there")
-    _ = run.separator
-    try:
-        _separate(run, item, source, target, recipe)
-    except SpaceError:
-        raise
-    except StemforgeError as error:
         run.failed(item, error)
-    return None
+        return None
+    if target is None:
+        _skip(run, item, place, "already there")
+        return None
+    return _Song(item, target, recipe)
 
 
 def _target(run: Run, item: Item, place: Place, recipe: dict[str, Any]) -> Place | None:
@@ -134,41 +149,85 @@ def _free_place(run: Run, item: Item) -> Place:
     raise OutputError(f"'{item.track}': has no free number. Choose another --out.")
 
 
-def _separate(run: Run, item: Item, source: Source, place: Place, recipe: dict[str, Any]) -> None:
-    """Read, separate, write, tell."""
-    request, separator, begun = run.request, run.separator, time.monotonic()
+def _separate(run: Run, song: _Song, source: Source, following: Source | None, stack: ExitStack) -> None:
+    """Read and compute; write and tell, beside the next song if there are several jobs. The stack has the lock."""
+    _ = run.separator
+    try:
+        unwritten = _computed(run, song, source, following)
+    except _StoppedError:
+        return None
+    except StemforgeError as error:
+        return run.failed(song.item, error)
+    finally:
+        run.flow.finished(source)
+    stack.callback(unwritten.writer.close)
+    run.flow.settle(wait=True)
+    if run.full is not None:
+        return None
+    run.sort_warnings()
+    kept = stack.pop_all()
+
+    def work() -> Facts:
+        with kept:
+            return _written(run, song, source, unwritten)
+
+    def told(facts: Callable[[], Facts]) -> None:
+        try:
+            found = facts()
+        except StemforgeError as error:
+            return run.failed(song.item, error)
+        run.done += 1
+        return _tell_done(run, song.item, song.place, found)
+
+    run.flow.write(Writing(work, unwritten.writer.cancel, told))
+    return None
+
+
+def _computed(run: Run, song: _Song, source: Source, following: Source | None) -> Unwritten:
+    """The stems in hidden files."""
+    request, separator = run.request, run.separator
     shifts = max(1, request.shifts)
-    run.report.song(item.path.name, source.seconds)
-    on_block = run.report.advance
+    run.report.song(song.item.path.name, source.seconds)
+
+    def on_block(seconds: float) -> None:
+        run.report.advance(seconds)
+        run.flow.settle()
+        if run.full is not None:
+            raise _StoppedError
+
+    on_done = on_block
     if isinstance(separator, DiffusionSeparator):
         each = min(LONGEST, source.seconds) / shifts
-        separator.on_step = lambda done, steps: run.report.advance(each / steps)
-        on_block = _nothing
-    outcome = files.separate_file(
+        separator.on_step = lambda done, steps: on_block(each / steps)
+        on_done = _nothing
+    return files.compute_file(
         source,
-        place,
+        song.place,
         separator if shifts == 1 else ShiftedSeparator(separator, shifts),
+        run.flow.blocks(source, following),
         selection=request.selection,
         encoding=request.encoding,
         clip_mode=request.clip_mode,
-        sanitize=request.sanitize,
         loudness=request.loudness,
         jobs=request.jobs,
-        on_block=on_block,
+        on_block=on_done,
     )
-    elapsed = time.monotonic() - begun
+
+
+def _written(run: Run, song: _Song, source: Source, unwritten: Unwritten) -> Facts:
+    """Encode, name, and the sidecar last; what is to be told. Tells nothing itself: it may be in another thread."""
+    outcome = unwritten.finish()
     facts = {
         "rate": source.rate,
         "channels": source.channels,
         **outcome.as_json(),
-        "seed": request.seed,
-        "device": str(separator.device),
-        "elapsed_s": round(elapsed, 3),
+        "seed": run.request.seed,
+        "device": str(run.separator.device),
+        "elapsed_s": round(time.monotonic() - song.begun, 3),
     }
-    files.remove_stale(place, keep=set(facts["outputs"].values()))
-    files.write_sidecar(place, {"recipe": recipe, **facts})
-    run.done += 1
-    _tell_done(run, item, place, facts)
+    files.remove_stale(song.place, keep=set(facts["outputs"].values()))
+    files.write_sidecar(song.place, {"recipe": song.recipe, **facts})
+    return facts
 
 
 def _nothing(seconds: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -34,6 +34,7 @@ class Session:
     report: console.Report
     encoding: Encoding
     seed: int
+    asked: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def begin(cls, options: dict[str, Any]) -> Session:
@@ -84,7 +85,8 @@ class Session:
         with writer:
             for start in range(0, samples.shape[-1], 1 << 18):
                 writer.write(samples[..., start : start + (1 << 18)])
-            return writer.finish()
+            with files.naming(files.Place(folder)):
+                return writer.finish()
 
     def finish(self, folder: Path, written: Written, recipe: dict[str, Any], begun: float, **fields: object) -> None:
         """The sidecar, then the result: the folder, or one JSON line."""
@@ -99,7 +101,7 @@ class Session:
         }
         checkpoint = {"name": self.checkpoint.name, "sha256": self.sha256}
         files.remove_stale(folder, keep={path.name for path in written.files.values()})
-        files.write_sidecar(folder, {"recipe": {"checkpoint": checkpoint, **recipe}, **facts})
+        files.write_sidecar(folder, {"recipe": {"checkpoint": checkpoint, **recipe, **self.asked}, **facts})
         if written.gain != 1:
             self.report.note(f"{folder.name}: all stems turned down by one gain of {written.gain:.3f}, one would clip")
         if self.options["json"]:

@@ -6,7 +6,7 @@ The figures are those of `metrics`, averaged over windows for each stem and then
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,13 +36,21 @@ class SongScore:
 
 
 def evaluate(
-    ref: Path, est: Path, stems: Sequence[str] | None = None, *, on_song: Callable[[SongScore], None] = lambda _: None
+    ref: Path,
+    est: Path,
+    stems: Sequence[str] | None = None,
+    *,
+    on_song: Callable[[SongScore], None] = lambda _: None,
+    on_failed: Callable[[str, InputError], None] | None = None,
+    leave_out: Collection[str] = (),
 ) -> list[SongScore]:
     """Score every song of `ref` against the folder of the same name in `est`.
 
     stems: the stems that count and that the mixture is the sum of; default: every stem that `ref` holds.
     A stem without a file in `ref` is silent in that song; a missing estimate is an error, as are other lengths or
-    rates. A mono estimate of a stereo stem counts for both channels. `on_song` is called after each song.
+    rates. A mono estimate of a stereo stem counts for both channels. `on_song` is called after each song. With
+    `on_failed` a song that cannot be scored is told there, by its name, and the others are scored; without, it is
+    raised, and what is missing before any work. Songs to `leave_out` do not count.
 
     Raises InputError for folders or files that are missing or do not match, UsageError for a stem that `ref` lacks.
     """
@@ -51,10 +59,18 @@ def evaluate(
     chosen = tuple(stems or known)
     if unknown := [stem for stem in chosen if stem not in known]:
         raise UsageError(f"evaluate '{ref}': no stem {', '.join(unknown)}. It has {', '.join(known)}.")
-    _check_estimates(songs, est, chosen)
+    songs = [song for song in songs if song.name not in leave_out]
+    _check_estimates(songs if on_failed is None else [], est, chosen)
     scores = []
     for song in songs:
-        scores.append(_score(song, est / song.name, chosen))
+        try:
+            _check_estimates([song], est, chosen)
+            scores.append(_score(song, est / song.name, chosen))
+        except InputError as error:
+            if on_failed is None:
+                raise
+            on_failed(song.name, error)
+            continue
         on_song(scores[-1])
     return scores
 

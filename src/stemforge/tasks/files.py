@@ -11,11 +11,11 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from stemforge import __version__
 from stemforge.audio.io import Source, blocks
@@ -24,6 +24,9 @@ from stemforge.audio.writer import Encoding, StemWriter, Written, output_errors
 from stemforge.errors import OutputError
 from stemforge.tasks.separate import RESIDUAL, Levels, Selection, all_names, separate_blocks
 from stemforge.types import Separator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SIDECAR, SCHEMA = "stemforge.json", 1
 
@@ -101,10 +104,31 @@ class Outcome:
         }
 
 
-def separate_file(
+class How(TypedDict, total=False):
+    """What can be chosen when a file is separated; see `compute_file`."""
+
+    selection: Selection | None
+    encoding: Encoding | None
+    clip_mode: str | None
+    sanitize: bool
+    loudness: float | None
+    jobs: int
+    on_block: Callable[[float], None]
+
+
+def separate_file(source: Source, folder: Path | Place, separator: Separator, **how: Unpack[How]) -> Outcome:
+    """Separate one file into `folder`; memory does not grow with its length, and a failure leaves nothing behind.
+
+    Arguments and errors as of `compute_file`.
+    """
+    return compute_file(source, folder, separator, **how).finish()
+
+
+def compute_file(
     source: Source,
     folder: Path | Place,
     separator: Separator,
+    mixture_blocks: Iterable[Tensor] | None = None,
     *,
     selection: Selection | None = None,
     encoding: Encoding | None = None,
@@ -113,13 +137,14 @@ def separate_file(
     loudness: float | None = None,
     jobs: int = 1,
     on_block: Callable[[float], None] = lambda seconds: None,
-) -> Outcome:
-    """Separate one file into `folder`; memory does not grow with its length, and a failure leaves nothing behind.
+) -> Unwritten:
+    """The part of `separate_file` that needs the network; what comes after it may be done beside the next song.
 
     Args:
         source: from `stemforge.audio.io.probe`.
         folder: gets one file for each stem, not yet the sidecar; a `Place` puts them elsewhere.
         separator: from `stemforge.load`.
+        mixture_blocks: those of the source, when they are read elsewhere.
         selection: which stems are kept.
         encoding: of the files; float32 wav by default.
         clip_mode: see `StemWriter`.
@@ -135,14 +160,15 @@ def separate_file(
     encoding, selection, names = encoding or Encoding(), selection or Selection(), all_names(separator.names)
     selection.check(names)
     kept, levels = selection.names(names), Levels()
-    mixture_blocks = blocks(source, sanitize=sanitize)
+    mixture_blocks = blocks(source, sanitize=sanitize) if mixture_blocks is None else mixture_blocks
     writer = StemWriter(
         place.folder, kept, source.rate, source.channels, encoding, clip_mode=clip_mode, frames=source.frames,
         files={name: place.path(name, encoding.container) for name in kept}, prefix=place.prefix, jobs=jobs,
         tags=source.tags, adjustable=loudness is not None,
     )  # fmt: skip
     meter = None if loudness is None else Meter(source.rate)
-    with writer:
+    with ExitStack() as stack:
+        stack.enter_context(writer)
         for mixture, stems in separate_blocks(mixture_blocks, source.rate, source.channels, separator, levels):
             writer.write(selection.apply(mixture, stems, names))
             if meter is not None:
@@ -154,13 +180,30 @@ def separate_file(
         if loudness is not None and lufs is None:
             log.warning("'%s': is silent or shorter than 0.4 s, its loudness is left as it is.", source.path)
         gain = 1.0 if loudness is None or lufs is None else 10 ** ((loudness - lufs) / 20)
-        with _unfinished(place):
-            written = writer.finish(drop=(RESIDUAL,) if needless else (), gain=gain)
-    return Outcome(written, levels.leftover_db, place.folder, lufs)
+        stack.pop_all()  # from here on `finish` closes the writer
+    return Unwritten(place, writer, (RESIDUAL,) if needless else (), gain, levels.leftover_db, lufs)
+
+
+@dataclass(frozen=True)
+class Unwritten:
+    """A song whose samples are complete in hidden files; `finish` makes stems of them, or takes everything back."""
+
+    place: Place
+    writer: StemWriter
+    drop: tuple[str, ...]
+    gain: float
+    leftover_db: float
+    lufs: float | None
+
+    def finish(self) -> Outcome:
+        """The stems under their names, not yet the sidecar. Raises OutputError, SpaceError."""
+        with closing(self.writer), naming(self.place):
+            written = self.writer.finish(drop=self.drop, gain=self.gain)
+        return Outcome(written, self.leftover_db, self.place.folder, self.lufs)
 
 
 @contextmanager
-def _unfinished(place: Place) -> Iterator[None]:
+def naming(place: Place) -> Iterator[None]:
     """Mark a place whose stems get their names while it has no sidecar yet, so that the next run knows after a kill."""
     with output_errors(place.folder):
         place.mark.touch()
@@ -185,12 +228,16 @@ def recipe(
     """
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    name = os.fsencode(name or path.name).decode("utf-8", "backslashreplace")
     return {
-        "input": {"name": name, "bytes": path.stat().st_size, "sha256": digest},
+        "input": {"name": as_text(name or path.name), "bytes": path.stat().st_size, "sha256": digest},
         "checkpoint": {"name": checkpoint, "sha256": sha256},
         "settings": settings,
     }
+
+
+def as_text(name: str) -> str:
+    """A name as a sidecar can hold it: bytes that are no text as escapes."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def difference(folder: Path | Place, wanted: dict[str, Any]) -> str | None:
@@ -205,7 +252,7 @@ def difference(folder: Path | Place, wanted: dict[str, Any]) -> str | None:
         found, outputs = sidecar["recipe"], sidecar["outputs"].values()
         if sidecar["schema"] != SCHEMA:
             return "it was made by another version of stemforge"
-        if found["input"]["sha256"] != wanted["input"]["sha256"]:
+        if wanted.get("input") and found["input"]["sha256"] != wanted["input"]["sha256"]:
             return "the input was another one"
         if found["checkpoint"]["sha256"] != wanted["checkpoint"]["sha256"]:
             return f"the checkpoint was {found['checkpoint']['name']} with other weights"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import torch
@@ -12,6 +13,8 @@ from stemforge.audio.resample import to_channels, to_rate
 from stemforge.errors import InputError
 from stemforge.types import Audio, Stems
 
+log = logging.getLogger("stemforge")
+
 
 def stem_files(folder: Path) -> dict[str, Path]:
     """Sound files of a folder by their names in lower case, without endings; of two with one name the first."""
@@ -21,7 +24,7 @@ def stem_files(folder: Path) -> dict[str, Path]:
 
 
 def read_stems(folder: Path, names: tuple[str, ...]) -> Stems:
-    """The named stems of a folder, as long as the longest, with the channels of the widest.
+    """The named stems of a folder, as long as the longest (with a warning), with the channels of the widest.
 
     Raises:
         InputError: a stem has no file or cannot be read, or their rates differ.
@@ -41,6 +44,9 @@ def read_stems(folder: Path, names: tuple[str, ...]) -> Stems:
         raise InputError(f"'{folder}': stems of one song have one rate, these have {listed}. Convert them to one.")
     channels = max(sound.samples.shape[0] for sound in sounds.values())
     time = max(sound.samples.shape[-1] for sound in sounds.values())
+    if len({sound.samples.shape[-1] for sound in sounds.values()}) > 1:
+        lasts = ", ".join(f"{name} {sound.seconds:.3f} s" for name, sound in sounds.items())
+        log.warning("'%s': stems of one song, but they last %s; the shorter ones end in silence.", folder, lasts)
     padded = [_padded(to_channels(sound.samples, channels), time) for sound in sounds.values()]
     return Stems(names, torch.stack(padded), rates.pop())
 

@@ -34,12 +34,25 @@ def sum_of_files(paths: Sequence[Path]) -> Audio:
 
 
 def separate_sums(
-    ref: Path, est: Path, separator: Separator, *, on_song: Callable[[str], None] = lambda _: None
+    ref: Path,
+    est: Path,
+    separator: Separator,
+    *,
+    on_song: Callable[[str], None] = lambda _: None,
+    on_failed: Callable[[str, InputError], None] | None = None,
 ) -> None:
     """Separate the sum of every song of `ref` and write est/<song>/<stem>.wav, float32, ready for `evaluate(ref, est)`.
 
-    `on_song` is called with the name of each song that is done. Raises InputError as `sum_of_stems` does, OutputError.
+    `on_song` is called with the name of each song that is done, `on_failed` with one that cannot be added up; without
+    it that is raised. Raises InputError as `sum_of_stems` does, OutputError.
     """
     for song in list_songs(ref):
-        write(separate(sum_of_stems(song), separator), est / song.name)
+        try:
+            mixture = sum_of_stems(song)
+        except InputError as error:
+            if on_failed is None:
+                raise
+            on_failed(song.name, error)
+            continue
+        write(separate(mixture, separator), est / song.name)
         on_song(song.name)
