@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import re
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +24,7 @@ from stemforge.inference.settings import Sampling
 from stemforge.models.embedders import Ear, Impression
 from stemforge.tasks.edit import METHODS, Way, edit, starts_of, way_for
 from stemforge.tasks.edit_files import Files, Joined, open_song, open_stems
+from stemforge.tasks.edit_report import png, spectrogram
 from stemforge.tasks.edit_song import Job, Scene, changes, windows_in
 from stemforge.tasks.regions import Region, checked, free_in, weights, widened
 from stemforge.types import Stems
@@ -314,6 +320,32 @@ def test_a_song_of_stems_leads_into_another(call) -> None:
     folder = call("transition", "stems", "stems", "--overlap", "1", "--method", "guidance")
     drums = read(folder / "stems-stems" / "drums.wav")
     assert len(drums) == 56000 and np.array_equal(drums[32400:], read(Path("stems/drums.wav"))[8400:])
+
+
+def test_the_report_shows_and_plays_every_variation(call) -> None:
+    """The sound before and each variation: a spectrogram with the region marked, and a player with the sound."""
+    call("inpaint", "song.wav", "--region", "1:1.5", "-N", "2", "--report-html")
+    page = Path("edited/tiny/inpaint/song.html").read_text()
+    assert page.count("<img") == page.count("<audio") == 3 and page.count('class="region" style') == 3
+    assert 'style="left: 25.000%; width: 12.500%"' in page and "http" not in page
+    assert [c.split("<")[0] for c in page.split("<figcaption>")[1:]] == ["before", "seed 0", "seed 1"]
+    players = re.findall(r"audio/flac;base64,([^\"]+)", page)
+    heard, rate = soundfile.read(io.BytesIO(base64.b64decode(players[0])))
+    assert rate == 8000 and np.abs(heard - read(Path("song.wav"))).max() < 1e-4
+    assert len(set(players)) == 3
+
+
+def test_a_picture_is_a_png_with_high_notes_on_top() -> None:
+    """Of a tone the brightest row is that of its frequency; the file has the size and the colours that went in."""
+    time = torch.arange(16000) / 16000
+    found = spectrogram(torch.sin(2 * torch.pi * 400 * time)[None], 16000)
+    row = found.astype(int).sum(axis=(1, 2)).argmax() / len(found)
+    assert row == pytest.approx(1 - np.log(400 / 40) / np.log(8000 / 40), abs=0.02)
+    data = png(found)
+    assert data[:8] == b"\x89PNG\r\n\x1a\n" and struct.unpack(">II", data[16:24]) == (found.shape[1], found.shape[0])
+    start = data.index(b"IDAT") + 4
+    pixels = zlib.decompress(data[start : data.index(b"IEND") - 8])
+    assert pixels == b"".join(b"\0" + row.tobytes() for row in found)
 
 
 @pytest.fixture

@@ -46,6 +46,9 @@ Normalised = Annotated[
     bool, typer.Option("--normalised", help="The step is a share of the noise, as 0.1.", rich_help_panel=_EDIT)
 ]
 Mix = Annotated[bool, typer.Option("--mix", help="Of a folder of stems, write the mixture too.")]
+ReportHtml = Annotated[
+    bool, typer.Option("--report-html", help="Write a page too: before and after, to see and to hear.")
+]
 Out = Annotated[
     Path,
     typer.Option(
@@ -64,6 +67,7 @@ def inpaint(
     guidance: Guidance = None,
     normalised: Normalised = False,
     mix: Mix = False,
+    report_html: ReportHtml = False,
     checkpoint: o.Checkpoint = None,
     out: Out = Path("edited"),
     num_samples: o.Count = 1,
@@ -113,6 +117,7 @@ def continue_(
     guidance: Guidance = None,
     normalised: Normalised = False,
     mix: Mix = False,
+    report_html: ReportHtml = False,
     checkpoint: o.Checkpoint = None,
     out: Out = Path("edited"),
     num_samples: o.Count = 1,
@@ -160,6 +165,7 @@ def regenerate(
     guidance: Guidance = None,
     normalised: Normalised = False,
     mix: Mix = False,
+    report_html: ReportHtml = False,
     checkpoint: o.Checkpoint = None,
     out: Out = Path("edited"),
     num_samples: o.Count = 1,
@@ -205,6 +211,7 @@ def transition(
     guidance: Guidance = None,
     normalised: Normalised = False,
     mix: Mix = False,
+    report_html: ReportHtml = False,
     checkpoint: o.Checkpoint = None,
     out: Out = Path("edited"),
     num_samples: o.Count = 1,
@@ -261,6 +268,7 @@ def restyle(
     guidance: Guidance = None,
     normalised: Normalised = False,
     mix: Mix = False,
+    report_html: ReportHtml = False,
     checkpoint: o.Checkpoint = None,
     out: Out = Path("edited"),
     num_samples: o.Count = 1,

@@ -16,7 +16,8 @@ from stemforge.cli.synthesis import Session
 from stemforge.errors import InputError, UsageError
 from stemforge.separators.network import NetworkSeparator
 from stemforge.tasks.edit import METHODS, Way, way_for
-from stemforge.tasks.edit_files import MIX, Files, Joined, Piece, open_song, open_stems, write
+from stemforge.tasks.edit_files import MIX, Files, Joined, Patch, Piece, open_song, open_stems, write
+from stemforge.tasks.edit_report import page, write_page
 from stemforge.tasks.edit_song import Job, Scene, changes, scene_of, windows_in
 from stemforge.tasks.regions import Region, checked
 from stemforge.tasks.separate import separate
@@ -54,8 +55,14 @@ def run(task: str, options: dict[str, Any]) -> int:
     with session.report:
         way = _way(session, edit)
         scenes = [_scene(session, edit.job, span) for span in edit.job.spans]
-        for seed, folder in zip(seeds, folders, strict=True):
-            _one(session, task, edit, way, scenes, seed, folder)
+        made = {
+            f"seed {seed}": _one(session, task, edit, way, scenes, seed, folder)
+            for seed, folder in zip(seeds, folders, strict=True)
+        }
+        if options["report_html"]:
+            path = top / f"{name}.html"
+            write_page(path, page(f"{task} {name}", edit.job, made))
+            session.report.note(f"report: {path}")
     return 0
 
 
@@ -189,8 +196,10 @@ def _scene(session: Session, job: Job, span: Region) -> Scene:
     return scene_of(job, span, apart, session.network.names)
 
 
-def _one(session: Session, task: str, edit: Edit, way: Way, scenes: list[Scene], seed: int, folder: Path) -> None:
-    """One variation."""
+def _one(
+    session: Session, task: str, edit: Edit, way: Way, scenes: list[Scene], seed: int, folder: Path
+) -> list[Patch]:
+    """One variation: written, told; what it changed."""
     begun, job = time.monotonic(), edit.job
     session.report.task(f"{task} {folder.name}", way.schedule.steps * windows_in(session.network, job))
     patches = [
@@ -206,3 +215,4 @@ def _one(session: Session, task: str, edit: Edit, way: Way, scenes: list[Scene],
     recipe = {"task": f"edit {task}", **edit.facts, "seed": seed, "stems": list(job.names), **settings,
               "sampling": asdict(way.schedule)}  # fmt: skip
     session.finish(folder, written, recipe, begun, rate=job.piece.rate, channels=job.piece.channels)
+    return patches

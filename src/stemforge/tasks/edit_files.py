@@ -235,15 +235,21 @@ def write(
     at = 0
     with StemWriter(folder, names, piece.rate, piece.channels, encoding, frames=frames) as writer:
         for block in _cut(piece.stream(), frames):
-            rows = block.clone()
-            for first, change in patches:
-                start, stop = max(first, at), min(first + change.shape[-1], at + rows.shape[-1])
-                if start < stop:
-                    rows[..., start - at : stop - at] += change[..., start - first : stop - first]
+            rows = patched(block, at, patches)
             writer.write(torch.cat([rows, rows.sum(dim=0, keepdim=True)]) if names != piece.names else rows)
             at += rows.shape[-1]
             on_block(rows.shape[-1])
         return writer.finish()
+
+
+def patched(rows: Tensor, at: int, patches: Sequence[Patch]) -> Tensor:
+    """Rows (row, channel, time) that begin at the sample `at`, with what the patches add; the rest bit by bit."""
+    rows = rows.clone()
+    for first, change in patches:
+        start, stop = max(first, at), min(first + change.shape[-1], at + rows.shape[-1])
+        if start < stop:
+            rows[..., start - at : stop - at] += change[..., start - first : stop - first]
+    return rows
 
 
 def _counted(source: Source) -> Source:
