@@ -270,6 +270,8 @@ def test_inpaint_changes_a_song_in_its_regions_alone(call, capsys: pytest.Captur
     assert sidecar["recipe"]["task"] == "edit inpaint" and sidecar["recipe"]["seed"] == 5
     assert sidecar["recipe"]["regions"] == [[1.0, 1.5], [3.0, 4.0]] and sidecar["frames"] == 32000
     call("inpaint", "song.wav", "--region", "1:1.5", code=7)
+    call("inpaint", "song.wav", "--region", "1:1.5", "--region", "3:", "--fade", "0.1", "--seed", "5")
+    assert np.array_equal(read(folder / "song" / "mix.wav"), after)
 
 
 def test_inpaint_of_a_folder_edits_the_named_stems(call) -> None:
@@ -395,8 +397,46 @@ def test_results_as_json(call, capsys: pytest.CaptureFixture[str]) -> None:
     """One object a variation."""
     call("inpaint", "song.wav", "--region", "1:1.2", "-N", "2", "--seed", "3", "--json", "--int16")
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["event"] for line in lines] == ["song", "song", "summary"] and lines.pop()["ok"] == 2
     assert [line["seed"] for line in lines] == [3, 4] and {line["status"] for line in lines} == {"ok"}
     assert lines[0]["outputs"] == {"mix": "mix.wav"} and lines[0]["task"] == "edit inpaint"
+
+
+def test_a_network_that_gives_nonsense_leaves_nothing(
+    call, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Samples that are not finite: one line, exit 1, no file."""
+    monkeypatch.setattr("stemforge.models.forge.Forge.denoise", lambda self, x, sigma, **given: x * float("nan"))
+    call("inpaint", "song.wav", "--region", "1:1.5", code=1)
+    assert "not finite" in capsys.readouterr().err and not list(Path("edited").rglob("*.*"))
+
+
+def test_a_disk_that_is_full_leaves_nothing(
+    call, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The write that fails is told in one line, exit 7, and what was half-written is gone."""
+
+    def full(self: object, block: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("soundfile.SoundFile.write", full)
+    call("inpaint", "song.wav", "--region", "1:1.5", code=7)
+    assert "space" in capsys.readouterr().err and not list(Path("edited").rglob("*.*"))
+
+
+def test_inputs_that_cannot_be_used_are_refused(call, capsys: pytest.CaptureFixture[str]) -> None:
+    """No sound file, an empty one, stems of different rates, a stem that is not there, a result that is a file."""
+    Path("text.wav").write_text("words " * 100)
+    Path("empty.wav").touch()
+    wav(Path("mixed/bass.wav"), song(1.0)[0], 8000)
+    wav(Path("mixed/drums.wav"), song(1.0)[0], 16000)
+    Path("file").touch()
+    for code, arguments in (
+        (4, ["text.wav"]), (4, ["empty.wav"]), (4, ["mixed"]), (4, ["mixed", "--stems", "other"]),
+        (7, ["song.wav", "-o", "file"]),
+    ):  # fmt: skip
+        call("inpaint", *arguments, "--region", "0:0.1", code=code)
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(

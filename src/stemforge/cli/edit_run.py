@@ -5,20 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from stemforge import checkpoints
 from stemforge.cli import edit_wish
 from stemforge.cli.inputs import check_writable, track_name
-from stemforge.cli.options import listed, output_folder, region_of, sampling_of
+from stemforge.cli.options import listed, region_of, sampling_of
 from stemforge.cli.synthesis import Session
+from stemforge.cli.synthesis_batch import Batch
 from stemforge.errors import InputError, UsageError
 from stemforge.separators.network import NetworkSeparator
 from stemforge.tasks.edit import METHODS, Way, way_for
 from stemforge.tasks.edit_files import MIX, Files, Joined, Patch, Piece, open_song, open_stems, write
 from stemforge.tasks.edit_report import page, write_page
 from stemforge.tasks.edit_song import Job, Scene, changes, scene_of, windows_in
+from stemforge.tasks.gather import stem_files
 from stemforge.tasks.regions import Region, checked
 from stemforge.tasks.separate import separate
 from stemforge.types import Audio, Stems
@@ -27,6 +30,9 @@ FADE = 0.05
 """Seconds on both sides of a region in which old and new are cross-faded."""
 AHEAD = 6.0
 """Seconds of the end of a song that are heard when it is continued."""
+
+
+_NOT_SETTINGS = ("after", "reference", "report_html")  # files, whose bytes count, and what is written beside the result
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class Edit:
 def run(task: str, options: dict[str, Any]) -> int:
     """Edit as many times as is asked for; the exit code. Raises StemforgeError."""
     _check(options)
-    session = Session.begin(options)
+    session = Session.begin({name: value for name, value in options.items() if name not in _NOT_SETTINGS})
     stems = listed(options["stems"], "--stems")
     session.check_stems(stems)
     edit = TASKS[task](session, options, stems)
@@ -49,21 +55,39 @@ def run(task: str, options: dict[str, Any]) -> int:
     name = track_name("-".join(path.absolute().name if path.is_dir() else path.stem for path in inputs))
     seeds = range(session.seed, session.seed + options["num_samples"])
     top = options["out"] / session.checkpoint.name / task
-    places = [top / (name if len(seeds) == 1 else f"{name}-{seed}") for seed in seeds]
-    folders = [output_folder(place, overwrite=options["overwrite"]) for place in places]
+    places = {seed: top / (name if len(seeds) == 1 else f"{name}-{seed}") for seed in seeds}
     check_writable(options["out"])
+    prepared = cache(lambda: _prepared(session, edit, options))
+    made: dict[str, list[Patch]] = {}
+
+    def one(seed: int, folder: Path) -> None:
+        made[f"seed {seed}"] = _one(session, task, edit, *prepared(), seed, folder)
+
     with session.report:
-        way = _way(session, edit)
-        scenes = [_scene(session, edit.job, span) for span in edit.job.spans]
-        made = {
-            f"seed {seed}": _one(session, task, edit, way, scenes, seed, folder)
-            for seed, folder in zip(seeds, folders, strict=True)
-        }
-        if options["report_html"]:
+        code = Batch(session, lambda: _files(options), inputs[0].absolute().name).run(places, one)
+        if options["report_html"] and made:
             path = top / f"{name}.html"
             write_page(path, page(f"{task} {name}", edit.job, made))
             session.report.note(f"report: {path}")
-    return 0
+    return code
+
+
+def _prepared(session: Session, edit: Edit, options: dict[str, Any]) -> tuple[Way, list[Scene]]:
+    """What all variations share: how they are made, and the spans taken apart."""
+    way = _way(session, edit, options)
+    return way, [_scene(session, edit.job, span) for span in edit.job.spans]
+
+
+def _files(options: dict[str, Any]) -> dict[str, Path]:
+    """The files that are read, by what they are."""
+    found: dict[str, Path] = {}
+    for name in ("source", "after", "reference"):
+        path: Path | None = options.get(name)
+        if path is not None and path.is_dir():
+            found |= {f"{name} {stem}": file for stem, file in stem_files(path).items()}
+        elif path is not None:
+            found[name] = path
+    return found
 
 
 def _check(options: dict[str, Any]) -> None:
@@ -166,9 +190,8 @@ TASKS: dict[str, Callable[[Session, dict[str, Any], tuple[str, ...] | None], Edi
 }
 
 
-def _way(session: Session, edit: Edit) -> Way:
+def _way(session: Session, edit: Edit, options: dict[str, Any]) -> Way:
     """How it is made: the defaults of the network, with what the options change."""
-    options = session.options
     wish = None
     if "embedder" in options:
         wish = edit_wish.wish_of(options, session.network.rate, session.device)

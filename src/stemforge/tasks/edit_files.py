@@ -20,6 +20,7 @@ from stemforge.audio.io import Source, blocks, probe
 from stemforge.audio.resample import resampled, to_channels
 from stemforge.audio.writer import Encoding, StemWriter, Written
 from stemforge.errors import InputError
+from stemforge.tasks.files import Place, naming
 from stemforge.tasks.gather import stem_files
 
 MIX = "mix"
@@ -239,7 +240,8 @@ def write(
             writer.write(torch.cat([rows, rows.sum(dim=0, keepdim=True)]) if names != piece.names else rows)
             at += rows.shape[-1]
             on_block(rows.shape[-1])
-        return writer.finish()
+        with naming(Place(folder)):
+            return writer.finish()
 
 
 def patched(rows: Tensor, at: int, patches: Sequence[Patch]) -> Tensor:
