@@ -15,7 +15,8 @@ LAYERS = (
     {"models", "tables"},
     {"inference"},
     {"separators"},
-    {"checkpoints", "convert", "wheels", "embedders", "tasks", "train", "data"},
+    {"checkpoints", "convert", "wheels", "tasks", "train", "data"},
+    {"embedders"},
     {"cli"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
