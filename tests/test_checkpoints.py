@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import torch
 from safetensors.torch import save_file
 
 from shares import Shares, make_checkpoint
-from stemforge import checkpoints, devices
+from stemforge import checkpoints, devices, hub
 from stemforge.errors import CheckpointError, DeviceError, UsageError
 from stemforge.models.registry import ARCHITECTURES
+from tiny import tiny_network
 
 
 @pytest.fixture(autouse=True)
@@ -83,6 +85,21 @@ def test_wrong_sum(table: Path) -> None:
         checkpoints.load("mine")
 
 
+def test_weights_are_hashed_once(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often they are verified in a process; but again when somebody wrote to them."""
+    asked: list[str] = []
+    whole = hub.sha256_of
+    monkeypatch.setattr(hub, "sha256_of", lambda path: asked.append(path.name) or whole(path))
+    found = checkpoints.find("mine")
+    os.utime(found.folder / "config.json"), os.utime(found.folder / "model.safetensors")
+    sums = checkpoints.verify(found)
+    checkpoints.build(found)
+    assert checkpoints.verify(found) == sums and sorted(asked) == ["config.json", "model.safetensors"]
+    (found.folder / "model.safetensors").write_bytes(b"other")
+    with pytest.raises(CheckpointError, match="has sha256"):
+        checkpoints.verify(found)
+
+
 def test_missing_file(table: Path) -> None:
     """A file that is not there is named."""
     (table.parent / "mine" / "config.json").unlink()
@@ -118,6 +135,12 @@ def test_places_that_hold_none() -> None:
         ("folder = ", 'revision = "main"\nrepo = ', "not 'main'"),
         ("folder = ", f'revision = "{"0" * 40}"\nrepo = ', "'repo' must be org/name"),
         ("[mine]", "[mine", "cannot be read"),
+        (
+            '"config.json" =',
+            f'"../../etc/passwd" = "{"0" * 64}", "config.json" =',
+            "'../../etc/passwd' cannot be the name",
+        ),
+        ('"config.json" =', f'"/etc/passwd" = "{"0" * 64}", "config.json" =', "'/etc/passwd' cannot be the name"),
     ],
 )
 def test_tables_that_are_not_in_order(table: Path, before: str, after: str, message: str) -> None:
@@ -171,6 +194,35 @@ def test_weights_that_are_none(tmp_path: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(CheckpointError, match="no safetensors file"):
         checkpoints.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"width": 10**12}, "1e\\+12 is in it"),
+        ({"pools": [[24, 36, 2], [36, float("inf"), 2]]}, "inf is in it"),
+        ({"width": 2**20}, "it asks for more than"),
+        ({"layers": 10**7}, "it asks for more than"),
+        ({"prompt_width": 2**24, "hidden": 2**24}, "does not fit 'forge'"),
+    ],
+)
+def test_configs_that_would_fill_the_memory(tmp_path: Path, changes: dict, words: str) -> None:
+    """A stranger's config is refused in one line before the network it asks for is made."""
+    network = tiny_network()
+    save_file(network.state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(network.to_config() | changes))
+    with pytest.raises(CheckpointError, match=words) as caught:
+        checkpoints.load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_tensors_that_are_larger_than_their_file(tmp_path: Path) -> None:
+    """A header that promises 10^12 numbers is told as what it is."""
+    header = json.dumps({"x": {"dtype": "F32", "shape": [10**6, 10**6], "data_offsets": [0, 4 * 10**12]}}).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    (tmp_path / "config.json").write_text(json.dumps(tiny_network().to_config()))
+    with pytest.raises(CheckpointError, match="no safetensors file"):
+        checkpoints.load(tmp_path)
 
 
 def test_config_with_unknown_keys_is_refused(tmp_path: Path) -> None:

@@ -219,11 +219,18 @@ def test_after_a_kill(place: Path) -> None:
 
 
 def test_dry_run(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Says what would be written, and writes nothing."""
+    """Says what would be written, or is there already, or is in the way, and writes nothing."""
     song(Path("song.wav"))
     assert main(["separate", "song.wav", "--two-stems", "bass", "--dry-run"]) == 0
-    assert capsys.readouterr().out == "song.wav -> separated/bands/song: bass.wav, no_bass.wav\n"
+    assert capsys.readouterr().out == "song.wav (0:01) -> separated/bands/song: bass.wav, no_bass.wav\n"
     assert not Path("separated").exists()
+    assert main(["separate", "song.wav", "-q"]) == 0
+    before = {path: path.stat().st_mtime_ns for path in Path("separated").rglob("*")}
+    capsys.readouterr()
+    assert main(["separate", "song.wav", "--dry-run"]) == 0 and "already there" in capsys.readouterr().err
+    assert main(["separate", "song.wav", "--dry-run", "--overlap", "0.5"]) == 7
+    assert main(["separate", "song.wav", "--dry-run", "--overlap", "0.5", "-y"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in Path("separated").rglob("*")} == before
 
 
 def test_environment(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

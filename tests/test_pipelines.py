@@ -22,6 +22,7 @@ from stemforge.models.registry import ARCHITECTURES
 PAGE = Path(__file__).parents[1] / "docs" / "pipelines.md"
 RATE = 44100
 NAMES = ("bass", "drums", "other")
+SOUND = (".wav", ".flac", ".mp3")
 
 pytestmark = pytest.mark.skipif(os.name != "posix" or not shutil.which("bash"), reason="pipelines of bash")
 
@@ -64,7 +65,7 @@ def song(path: Path, seconds: float = 0.3) -> None:
 
 def tree(folder: str = "separated") -> set[str]:
     """The folders and files of stems: paths with the stems left out, which must all be there."""
-    files = [str(path.relative_to(folder)) for path in Path(folder).rglob("*.*") if path.suffix in (".wav", ".flac")]
+    files = [str(path.relative_to(folder)) for path in Path(folder).rglob("*.*") if path.suffix in SOUND]
     kept = re.compile(rf"\b({'|'.join(NAMES)})\b")
     return {kept.sub("*", file) for file in files}
 
@@ -92,6 +93,7 @@ ALBUM = {"forge/a b/*.wav", "forge/x/c/*.wav", "forge/d/*.wav"}
         (["album/*.flac"], {"forge/d/*.flac"}),
         (["find . "], {"forge/song/*.wav", "forge/a b/*.wav", "forge/c/*.wav"}),
         (["ls "], {"forge/one/*.wav", "forge/two 2/*.wav"}),
+        (["-j 4"], {"forge/a b/*.mp3", "forge/x/c/*.mp3", "forge/d/*.mp3"}),
         (["@album.txt"], {"forge/one/*.wav", "forge/two 2/*.wav"}),
         (["for f in"], {"forge/one/*.wav", "forge/two 2/*.wav"}),
         (["- -o stems"], {"forge/stdin/*.wav"}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 import numpy as np
@@ -236,3 +237,15 @@ def test_opus(tmp_path: Path) -> None:
     assert sf.info(written.files["bass"]).subtype == "OPUS" and written.files["bass"].suffix == ".opus"
     with pytest.raises(UsageError, match="opus at 44100 Hz"):
         write(stems(), tmp_path, encoding("opus"))
+
+
+def test_cancelled(tmp_path: Path) -> None:
+    """A writer that is told to give up while it encodes leaves nothing."""
+    with (
+        pytest.raises(CancelledError),
+        StemWriter(tmp_path / "new", ("bass", "other"), RATE, 1, Encoding("flac", 16)) as writer,
+    ):
+        writer.write(torch.zeros(2, 1, 9))
+        writer.cancel()
+        writer.finish()
+    assert not list(tmp_path.iterdir())

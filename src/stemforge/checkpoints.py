@@ -11,7 +11,6 @@ import difflib
 import json
 import logging
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
@@ -163,24 +162,13 @@ def verify(checkpoint: Checkpoint) -> dict[str, str]:
                 f"checkpoint '{checkpoint.name}': '{path}' is not there. Install stemforge again, "
                 f"or give a folder with {WEIGHTS} and {CONFIG}."
             )
-        sums[name] = _sum(path)
+        sums[name] = hub.sha256_once(path)
         if pinned not in (None, sums[name]):
             raise CheckpointError(
                 f"checkpoint '{checkpoint.name}': '{path}' has sha256 {sums[name]}, not {pinned}. "
                 f"It was changed or damaged: {again}."
             )
     return sums
-
-
-def _sum(path: Path) -> str:
-    """The sha256 of a file, computed once in a process as long as nobody writes to it."""
-    found = path.stat()
-    return _sum_of(path, (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
-
-
-@lru_cache(maxsize=64)
-def _sum_of(path: Path, version: tuple[int, ...]) -> str:
-    return hub.sha256_of(path)
 
 
 def build(
@@ -230,6 +218,7 @@ def network_of(checkpoint: Checkpoint) -> nn.Module:
             and table do not agree.
     """
     from stemforge.models.registry import ARCHITECTURES
+    from stemforge.models.registry import build as build_network
 
     checkpoint = fetch(checkpoint)
     verify(checkpoint)
@@ -244,11 +233,13 @@ def network_of(checkpoint: Checkpoint) -> nn.Module:
             f"{say}: architecture '{architecture}' is not one of {', '.join(ARCHITECTURES)}. "
             "A newer stemforge may know it."
         )
+    weights = _weights(checkpoint)
     try:
-        network = ARCHITECTURES[architecture](config)
-    except (TypeError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{say}: its config does not fit '{architecture}': {error}. Copy it again.") from None
-    _fill(network, _weights(checkpoint), say)
+        network = build_network(architecture, config, sum(tensor.numel() for tensor in weights.values()))
+    except (TypeError, ValueError, KeyError, RuntimeError, MemoryError) as error:
+        why = str(error).partition("\n")[0].rstrip(".")
+        raise CheckpointError(f"{say}: its config does not fit '{architecture}': {why}. Copy it again.") from None
+    _fill(network, weights, say)
     stems = cast("Network", network).names
     if checkpoint.stems is not None and stems != checkpoint.stems:
         raise CheckpointError(

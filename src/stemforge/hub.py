@@ -14,7 +14,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 from stemforge.errors import CheckpointError, UsageError
@@ -120,6 +120,17 @@ def sha256_of(path: Path) -> str:
     """The sha256 of a file in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_once(path: Path) -> str:
+    """The same, computed once in a process as long as nobody writes to the file."""
+    found = path.stat()
+    return _sum(path, (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+
+
+@lru_cache(maxsize=64)
+def _sum(path: Path, version: tuple[int, ...]) -> str:
+    return sha256_of(path)
 
 
 def _fetched(repo: str, commit: str, file: str, sha256: str | None, on_progress: Progress, name: str) -> Path:

@@ -45,6 +45,8 @@ _OPTIONAL: dict[str, _Kind] = {
     "description": str,
 }
 
+_PLAIN = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
+
 log = logging.getLogger("stemforge")
 
 
@@ -123,6 +125,8 @@ def _checkpoint(name: str, table: object, path: Path, text: str) -> Checkpoint:
     sha256 = {file: str(value).removeprefix("sha256:") for file, value in table["files"].items()}
     if not {WEIGHTS, CONFIG} <= sha256.keys() or not all(re.fullmatch("[0-9a-f]{64}", v) for v in sha256.values()):
         raise UsageError(f"{where}: 'files' needs the sha256 of {WEIGHTS} and {CONFIG}. Add them.")
+    if odd := [file for file in sha256 if not _PLAIN.fullmatch(file)]:
+        raise UsageError(f"{where}: '{odd[0]}' cannot be the name of one of its files. Correct it.")
     stems, default = tuple(table["stems"]), table.get("default", False)
     if "repo" in table:
         repo, revision = _pinned(table, where)

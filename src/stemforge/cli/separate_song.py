@@ -11,8 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stemforge import checkpoints
 from stemforge.audio.io import Source
 from stemforge.audio.writer import output_errors, sweep
+from stemforge.cli import console
 from stemforge.cli.inputs import Item
 from stemforge.cli.separate_flow import Facts, Writing
 from stemforge.errors import OutputError, StemforgeError
@@ -57,13 +59,22 @@ def separate_song(run: Run, item: Item, source: Source, following: Source | None
 
 
 def _plan(run: Run, item: Item, source: Source, place: Place) -> None:
-    """What would be done with a song."""
+    """What would be done with a song; nothing is written, and nothing downloaded."""
+    there = place.manifest.exists() and not place.unfinished() and run.request.policy in (None, "skip", "error")
+    if there and checkpoints.state(run.checkpoint) != "not pulled":
+        recipe = files.recipe(source.file, run.checkpoint.name, run.sha256, run.request.settings, name=item.path.name)
+        try:
+            if _is_done(run, place, recipe):
+                return _skip(run, item, place, "already there")
+        except OutputError as error:
+            return run.failed(item, error)
     ending = run.request.encoding.container
     paths = [place.path(name, ending) for name in run.request.selection.names(run.names)]
     outputs = [path.relative_to(place.folder).as_posix() for path in paths]
     run.done += 1
     run.tell(item, "planned", folder=str(place.folder), outputs=outputs, seconds=source.seconds)
-    run.result(f"{item.path} -> {place.folder}: {', '.join(outputs)}")
+    run.result(f"{item.path} ({console.clock(source.seconds)}) -> {place.folder}: {', '.join(outputs)}")
+    return None
 
 
 def _skip(run: Run, item: Item, place: Place, why: str) -> None:
@@ -116,18 +127,23 @@ def _target(run: Run, item: Item, place: Place, recipe: dict[str, Any]) -> Place
         sweep(place.folder, place.prefix)
     has_sidecar = place.manifest.exists()
     exists = not unfinished and (has_sidecar or _holds_sound(run, place))
-    policy = run.request.policy
-    if not exists or policy == "overwrite":
+    if not exists or run.request.policy == "overwrite":
         return place
-    if policy == "rename":
+    if run.request.policy == "rename":
         return _free_place(run, item)
-    if policy == "skip" and has_sidecar:
-        return None
-    if policy == "error":
+    return None if _is_done(run, place, recipe) else place
+
+
+def _is_done(run: Run, place: Place, recipe: dict[str, Any]) -> bool:
+    """True when the stems at a place are those that are asked for. Raises OutputError when others are there."""
+    has_sidecar = place.manifest.exists()
+    if run.request.policy == "skip" and has_sidecar:
+        return True
+    if run.request.policy == "error":
         raise OutputError(f"'{place.folder}': exists. Leave out --on-exist error, or choose another --out.")
     why = files.difference(place, recipe) if has_sidecar else "its files were not made by stemforge"
     if why is None:
-        return None
+        return True
     raise OutputError(f"'{place.folder}': exists, but {why}. Give --overwrite, or choose another --out.")
 
 

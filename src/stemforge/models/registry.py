@@ -85,3 +85,51 @@ ARCHITECTURES: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
     "msdm-unet": _msdm,
     "isdm-unet": _isdm,
 }
+
+LARGEST = 1 << 24
+"""No number in a config is beyond it."""
+
+
+def build(architecture: str, config: dict[str, Any], most: int) -> nn.Module:
+    """The network of a config that may be anybody's, refused before it fills the memory.
+
+    Args:
+        architecture: one of ARCHITECTURES.
+        config: its arguments.
+        most: how many numbers its weights have.
+
+    Raises:
+        ValueError: it would have more parameters than that, or a number in the config is absurd.
+        TypeError, KeyError, RuntimeError: as the architecture does.
+    """
+    from torch.nn.modules import module as hooks
+
+    _check_numbers(config)
+    count = 0
+
+    def on_tensor(owner: nn.Module, name: str, tensor: Tensor | None) -> None:
+        nonlocal count
+        count += 0 if tensor is None else tensor.numel()
+        if count > most + LARGEST:
+            raise ValueError(f"it asks for more than {count:.1e} numbers, its weights hold {most}")
+
+    handles = (
+        hooks.register_module_parameter_registration_hook(on_tensor),
+        hooks.register_module_buffer_registration_hook(on_tensor),
+    )
+    try:
+        return ARCHITECTURES[architecture](config)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _check_numbers(config: object) -> None:
+    """Raises ValueError for a number that no network has."""
+    if isinstance(config, dict):
+        config = list(config.values())
+    if isinstance(config, list):
+        for value in config:
+            _check_numbers(value)
+    elif isinstance(config, int | float) and not abs(config) <= LARGEST:
+        raise ValueError(f"{config:.3g} is in it")
