@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
-from stemforge.train.saving import resume, save, save_best
+from stemforge.train.saving import BEST, WEIGHTS, resume, save, save_best
 from stemforge.train.trainer import Run, TrainConfig, averaged
 from tiny import TINY
 
@@ -52,17 +52,18 @@ def main(folder: Path, kills: int, seed: int) -> None:
     """Kill a child at a random moment, look at what it left, let the next one go on from there."""
     delays, last = random.Random(seed), 0
     for _ in range(kills):
+        best = folder / BEST / WEIGHTS
+        before = best.stat().st_mtime_ns if best.exists() else 0
         if not (child := os.fork()):
             saves(folder)
-        state = folder / "state.pt"
-        while not state.exists():
+        while not best.exists() or best.stat().st_mtime_ns == before:  # the child has come as far as its first save
             time.sleep(0.01)
         time.sleep(0.03 + 0.15 * delays.random())
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         run = resume(CONFIG, folder)
-        held = {float(v) for w in run.network.parameters() for v in w.unique()}
-        sets = [held, values(folder / "model.safetensors"), values(folder / "best" / "model.safetensors")]
+        held = {float(v) for w in run.network.parameters() for v in w.detach().unique()}
+        sets = [held, values(folder / "model.safetensors"), values(best)]
         whole = run.index >= last and held == {run.index} and all(len(found) == 1 for found in sets)
         json.loads((folder / "config.json").read_text())
         parts = sorted(path.name for path in folder.glob("*.part"))
