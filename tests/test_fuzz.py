@@ -116,6 +116,7 @@ WORDS = {
     "--jobs": ["2", "3", "0"],
     "--channels": ["downmix", "mono", "x"],
     "--stream": ["1", "0"],
+    "--batch-size": ["1", "3", "0"],
     "--seed": ["1", "-1", "99999999999999999999"],
     "--format": ["flac", "opus", "aiff"],
     "--mp3-bitrate": ["320", "1"],

@@ -57,6 +57,15 @@ def _check_cuda(name: str) -> None:
         raise DeviceError(f"device '{name}': the last one is cuda:{count - 1}. Use it, or -d auto.")
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """True for what the devices raise when they are out of memory; a CPU has no class of its own for it."""
+    import torch
+
+    words = str(error).lower()
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or "out of memory" in words or "allocate memory" in words
+
+
 def keep_memory() -> None:
     """Ask glibc to keep freed memory: training on a CPU is twice as fast without the page faults.
 

@@ -44,6 +44,7 @@ class Request:
     precision: str
     segment: float | None
     overlap: float
+    batch_size: int | None
     shifts: int
     steps: int | None
     seed: int
@@ -136,7 +137,8 @@ class Request:
     @property
     def settings(self) -> dict[str, Any]:
         """The options that the samples and the names depend on. Newer ones are left out where they change nothing."""
-        names = (*Options.__annotations__, "two_stems", "other_method", "sanitize", "clip_mode")
+        sound = (name for name in Options.__annotations__ if name != "batch_size")
+        names = (*sound, "two_stems", "other_method", "sanitize", "clip_mode")
         sampling = {"method": self.method, **self.likelihood} if self.method != "auto" or self.likelihood else {}
         newer = {
             "shifts": self.shifts if self.shifts > 1 else None,

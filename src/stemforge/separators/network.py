@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from typing import TypedDict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from stemforge.audio.windows import Window, hop_of, join, split
-from stemforge.errors import DeviceError, StemforgeError, UsageError
+from stemforge.errors import StemforgeError, UsageError
 from stemforge.models.registry import Network
+from stemforge.separators.batches import Batches
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -24,12 +26,22 @@ class Options(TypedDict, total=False):
     steps: int
     seed: int
     precision: str
+    batch_size: int | None
+
+
+class _Piece(NamedTuple):
+    """What the network hears: (channel, time), the number of its window, and how many samples at its end count."""
+
+    mixture: Tensor
+    index: int
+    valid: int
 
 
 class NetworkSeparator:
     """Windows of a mixture through a network, cross-faded: stems = join(network(split(mixture))).
 
-    The cross-fade is linear, so stems that sum to the mixture in every window do so in the song. Two windows are kept.
+    The cross-fade is linear, so stems that sum to the mixture in every window do so in the song. What is kept are the
+    windows of one call, and two more.
 
     Args:
         network: an nn.Module on `device` with the attributes and the method of `registry.Network`.
@@ -39,6 +51,8 @@ class NetworkSeparator:
         seed: of the noise that more than one step draws, for each window by itself.
         device: where the network is.
         precision: fp32, or bf16 for the inside of the network.
+        batch_size: windows in one call of the network, halved whenever memory is not enough; None for what suits the
+            device. With more than one step it is one, since each window draws its own noise.
 
     Raises:
         UsageError: a value outside of its range.
@@ -54,6 +68,7 @@ class NetworkSeparator:
         seed: int = 0,
         device: torch.device | str = "cpu",
         precision: str = "fp32",
+        batch_size: int | None = None,
     ) -> None:
         if steps < 1:
             raise UsageError(f"steps {steps}: at least one is needed. Try --steps 1.")
@@ -68,6 +83,7 @@ class NetworkSeparator:
         self._network = network
         self._length = round(self.segment * self.rate)
         self._hop = hop_of(self._length, overlap)
+        self._batches = Batches(batch_size if steps == 1 else 1, self.device)
 
     def stream(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
         """Mixture blocks (channel, time) in, stem blocks (stem, channel, time) out, in all of the same length.
@@ -76,33 +92,49 @@ class NetworkSeparator:
             StemforgeError: the network gave samples that are not finite.
             DeviceError: the device is out of memory.
         """
-        windows = enumerate(split(blocks, self._length, self._hop))
-        yield from join((self._separated(window, index) for index, window in windows), self._length, self._hop)
+        windows = split(blocks, self._length, self._hop)
+        yield from join(self._windows(windows), self._length, self._hop)
 
-    def _separated(self, window: Window, index: int) -> Window:
-        """Stems (stem, channel, length) of one mixture window (channel, length), on the CPU."""
-        stems = self._evaluated(window.samples, index, self.precision)
-        if self.precision != "fp32" and not stems.isfinite().all():
-            stems = self._evaluated(window.samples, index, "fp32")
-        if not stems.isfinite().all():
-            at = index * self._hop / self.rate
-            raise StemforgeError(
-                f"the network gave samples that are not finite in the window at {at:.1f} s: nothing "
-                "of this song is kept. Try another --segment, or report it with the song."
-            )
-        return Window(stems, window.valid)
+    def _windows(self, windows: Iterable[Window]) -> Iterator[Window]:
+        """Stems (stem, channel, length) of mixture windows (channel, length), several at a time."""
+        for piece, stems in self._batches.run(
+            self._pieces(windows), lambda piece: piece.mixture.shape, self._separated
+        ):
+            shown = functional.pad(stems[..., -piece.valid :], (0, self._length - piece.valid))
+            yield Window(shown, piece.valid)
+
+    def _pieces(self, windows: Iterable[Window]) -> Iterator[_Piece]:
+        """What the network hears of mixture windows (channel, length).
+
+        Padding is never shown: the last window reaches back into the one before, a song of one window is shorter.
+        """
+        before: Window | None = None
+        for index, window in enumerate(windows):
+            samples = window.samples[..., : window.valid]
+            if before is not None:
+                samples = torch.cat([before.samples[..., : self._hop], samples], dim=-1)[..., -self._length :]
+            yield _Piece(samples, index, window.valid)
+            before = window
+
+    def _separated(self, pieces: Sequence[_Piece]) -> list[Tensor]:
+        """Stems (stem, channel, time) of each of some pieces of equal length, on the CPU."""
+        found = list(self._evaluated(pieces, self.precision))
+        for k, piece in enumerate(pieces):
+            if self.precision != "fp32" and not found[k].isfinite().all():
+                found[k] = self._evaluated([piece], "fp32")[0]
+            if not found[k].isfinite().all():
+                at = piece.index * self._hop / self.rate
+                raise StemforgeError(
+                    f"the network gave samples that are not finite in the window at {at:.1f} s: nothing "
+                    "of this song is kept. Try another --segment, or report it with the song."
+                )
+        return found
 
     @torch.no_grad()
-    def _evaluated(self, mixture: Tensor, index: int, precision: str) -> Tensor:
+    def _evaluated(self, pieces: Sequence[_Piece], precision: str) -> Tensor:
         """One call of the network; the noise depends on the seed and on which window it is, on nothing else."""
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + index) % 2**63)
-        kind = self.device.type
-        try:
-            with torch.autocast(kind, dtype=PRECISIONS[precision], enabled=precision != "fp32"):
-                stems = self._network.separate(mixture[None].to(self.device), steps=self.steps, generator=generator)
-        except torch.OutOfMemoryError as error:
-            raise DeviceError(
-                f"device '{self.device}': out of memory at a window of {self.segment:g} s. "
-                "Try a shorter --segment, or -d cpu."
-            ) from error
-        return stems[0].float().cpu()
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + pieces[0].index) % 2**63)
+        mixtures = torch.stack([piece.mixture for piece in pieces]).to(self.device)
+        with torch.autocast(self.device.type, dtype=PRECISIONS[precision], enabled=precision != "fp32"):
+            stems = self._network.separate(mixtures, steps=self.steps, generator=generator)
+        return stems.float().cpu()
