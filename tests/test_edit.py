@@ -22,6 +22,7 @@ from stemforge.errors import UsageError
 from stemforge.inference.guidance import resemblance
 from stemforge.inference.settings import Sampling
 from stemforge.models.embedders import Ear, Impression
+from stemforge.models.msdm import Msdm, MsdmConfig
 from stemforge.tasks.edit import METHODS, Way, edit, starts_of, way_for
 from stemforge.tasks.edit_files import Files, Joined, open_song, open_stems
 from stemforge.tasks.edit_report import png, spectrogram
@@ -33,6 +34,8 @@ from tiny import tiny_network
 RATE = 1000
 QUICK = Sampling("ddim", "cosine", steps=4, sigma_min=0.05, sigma_max=2.0)
 NAMES = ("bass", "drums", "other")
+TINY = {"width": 64, "multipliers": (1, 2, 1), "factors": (3, 2), "num_blocks": (1, 2), "attentions": (False, True),
+        "heads": 4, "head_features": 8, "patch": 8, "groups": 4}  # fmt: skip
 
 
 class Smooth:
@@ -245,7 +248,7 @@ def call(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         wav(tmp_path / "stems" / f"{name}.wav", part, 8000)
 
     def run(task: str, *arguments: str, code: int = 0) -> Path:
-        options = ["-n", str(checkpoint), "--steps", "2", "-q"]
+        options = ["-n", str(checkpoint), "--steps", "2", *([] if "-v" in arguments else ["-q"])]
         assert main(["edit", task, *arguments, *options]) == code
         return tmp_path / "edited" / "tiny" / task
 
@@ -295,6 +298,34 @@ def test_every_method_on_the_command_line(method: str, sampler: str, call) -> No
     assert same(read(Path("song.wav")), read(folder / "song" / "mix.wav"), 7600, 16400)
     recipe = json.loads((folder / "song" / "stemforge.json").read_text())["recipe"]
     assert recipe["method"] == method and recipe["strength"] == 0.85 and recipe["sampling"]["sampler"] == sampler
+
+
+def test_official_networks_are_guided(call, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An MSDM, mono and never told what is known, edits a stereo folder of stems; conditioning is refused."""
+    torch.manual_seed(0)
+    network = Msdm(MsdmConfig(names=("bass", "drums", "guitar", "other"), rate=4000, samples=4096, **TINY))
+    folder = tmp_path / "msdm"
+    folder.mkdir()
+    save_file(network.state_dict(), folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(network.to_config()))
+    options = ["stems", "--region", "1:1.5", "-n", str(folder), "--steps", "3", "-q"]
+    assert main(["edit", "inpaint", *options, "--stems", "bass"]) == 0
+    result = tmp_path / "edited" / "msdm" / "inpaint" / "stems"
+    assert same(read(Path("stems/bass.wav")), read(result / "bass.wav"), 7600, 12400)
+    recipe = json.loads((result / "stemforge.json").read_text())["recipe"]
+    assert recipe["method"] == "guidance" and recipe["guidance"] == 3e-3
+    capsys.readouterr()
+    assert main(["edit", "inpaint", *options, "--method", "both", "-y"]) == 2
+    assert "--method guidance" in capsys.readouterr().err
+
+
+def test_stems_that_the_checkpoint_does_not_know_are_named(call, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are left out, and the user is told."""
+    wav(Path("stems/vocals.wav"), song(4.0)[0], 8000)
+    options = ["--region", "1:1.1", "-v"]
+    folder = call("inpaint", "stems", *options)
+    assert "vocals" not in {path.stem for path in (folder / "stems").iterdir()}
+    assert "left out: vocals" in capsys.readouterr().err
 
 
 def test_continue_keeps_the_song_and_adds_to_it(call) -> None:

@@ -113,7 +113,6 @@ def continue_(
         float | None, typer.Option(help="Go on from this second. Default: the end.", rich_help_panel=_EDIT)
     ] = None,
     stems: Stems = None,
-    fade: Annotated[float, typer.Option(hidden=True)] = 0.0,
     method: Method = "auto",
     guidance: Guidance = None,
     normalised: Normalised = False,

@@ -94,7 +94,7 @@ def _check(options: dict[str, Any]) -> None:
     """Raises UsageError for what is impossible whatever the song is."""
     if options["method"] not in ("auto", *METHODS):
         raise UsageError(f"--method {options['method']}: unknown. Give one of {', '.join(METHODS)}.")
-    if not 0 <= options["fade"] < 60:
+    if not 0 <= options.get("fade", 0.0) < 60:
         raise UsageError(f"--fade {options['fade']:g}: must be at least 0 and less than 60 s. Try {FADE}.")
     if not 0 < options.get("strength", 1.0) <= 1:
         raise UsageError(f"--strength {options['strength']:g}: must be more than 0 (keep) and at most 1 (all new).")
@@ -109,6 +109,8 @@ def _piece(session: Session, path: Path, stems: tuple[str, ...] | None) -> Files
     if not path.is_dir():
         return open_song(path)
     piece = open_stems(path, session.checkpoint.stems or session.network.names)
+    if others := sorted(stem_files(path).keys() - set(piece.names) - {MIX, "mixture"}):
+        session.report.note(f"{path.name}: left out: {', '.join(others)}, which this checkpoint does not know")
     if missing := [name for name in stems or () if name not in piece.names]:
         raise InputError(
             f"'{path}': has no {' and no '.join(missing)}, but {', '.join(piece.names)}. Edit what is there."
