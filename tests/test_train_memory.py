@@ -17,7 +17,6 @@ from stemforge.cli.train_config import settings, shipped
 from stemforge.errors import TrainingError, UsageError
 from stemforge.train import sizing, trainer
 from stemforge.train.data import find_songs, parts_of
-from stemforge.train.memory import out_of_memory
 from stemforge.train.recipes import batches_of, compile_in_place
 from stemforge.train.saving import resume, save
 from stemforge.train.trainer import TrainConfig, fit, start
@@ -123,8 +122,8 @@ def test_what_a_want_of_memory_looks_like():
     """CUDA, MPS and the CPU say it in words of their own."""
     cpu = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to"
     for words in (cpu, "MPS backend out of memory (MPS allocated: 9 GB)", "CUDA out of memory."):
-        assert out_of_memory(RuntimeError(words))
-    assert not out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+        assert devices.out_of_memory(RuntimeError(words))
+    assert not devices.out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
 @pytest.mark.parametrize(("room", "wanted"), [(1, 1), (5, 4), (1000, 8)])

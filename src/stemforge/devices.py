@@ -66,6 +66,17 @@ def out_of_memory(error: BaseException) -> bool:
     return known or "out of memory" in words or "allocate memory" in words
 
 
+def free_memory(device: torch.device) -> None:
+    """Give back what a step that ran out of memory left."""
+    import gc
+
+    gc.collect()
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()
+
+
 def keep_memory() -> None:
     """Ask glibc to keep freed memory: training on a CPU is twice as fast without the page faults.
 

@@ -11,9 +11,9 @@ from dataclasses import replace
 import torch
 from lightning_fabric import Fabric
 
+from stemforge.devices import free_memory, out_of_memory
 from stemforge.errors import TrainingError
 from stemforge.train.data import Song
-from stemforge.train.memory import free_memory, out_of_memory
 from stemforge.train.recipes import batches_of, loss_of, to_device
 from stemforge.train.trainer import Run
 

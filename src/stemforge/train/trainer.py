@@ -19,10 +19,10 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from stemforge.devices import free_memory, out_of_memory
 from stemforge.errors import TrainingError
 from stemforge.models.forge import Forge
 from stemforge.train.data import Batch, Batches, parts_of, quarantine_of
-from stemforge.train.memory import free_memory, out_of_memory
 from stemforge.train.recipes import Trained, loss_of, network_of, optimizers_of, peaks_of, to_device
 from stemforge.train.surgery import refitted
 
