@@ -22,6 +22,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -133,9 +134,10 @@ def train(args: argparse.Namespace) -> None:
         optimizer.load_state_dict(saved["optimizer"])
     shown = before
     stop = min(budget, before + args.stop_after)
+    pool = ThreadPoolExecutor(args.workers)
     while (spent := clock() - start) < stop and not STOPPED:
         optimizer.param_groups[0]["lr"] = 1e-3 * min(1.0, max(1e-3, 4 * (1 - spent / budget)))
-        losses = train_step(nets, optimizer, spectra, renders.batch(args.batch).to(args.device))
+        losses = train_step(nets, optimizer, spectra, renders.batch(args.batch).to(args.device), pool)
         step += 1
         if spent - shown > budget / 50:
             shown = spent
@@ -157,19 +159,25 @@ def train(args: argparse.Namespace) -> None:
 
 
 def train_step(
-    nets: torch.nn.ModuleDict, optimizer: torch.optim.Optimizer, spectra: Callable[[Tensor], Tensor], stems: Tensor
+    nets: torch.nn.ModuleDict,
+    optimizer: torch.optim.Optimizer,
+    spectra: Callable[[Tensor], Tensor],
+    stems: Tensor,
+    pool: ThreadPoolExecutor,
 ) -> dict[str, float]:
-    """One step of every net on the same batch (batch, stem, 2, time); the loss of each."""
+    """One step of every net on the same batch (batch, stem, 2, time), the nets side by side; the loss of each."""
     with torch.no_grad():
         mixture, wanted = spectra(stems.sum(1)), spectra(stems)
     optimizer.zero_grad()
-    losses = {}
-    for i, stem in enumerate(STEMS):
-        loss = torch.nn.functional.mse_loss(nets[stem](mixture), wanted[:, i])
+
+    def learn(stem: str, target: Tensor) -> float:
+        loss = torch.nn.functional.mse_loss(nets[stem](mixture), target)
         loss.backward()
-        losses[stem] = loss.item()
+        return loss.item()
+
+    losses = list(pool.map(learn, STEMS, wanted.unbind(1)))
     optimizer.step()
-    return losses
+    return dict(zip(STEMS, losses, strict=True))
 
 
 def separate(args: argparse.Namespace) -> None:
@@ -205,6 +213,7 @@ def main() -> None:
     training.add_argument("--stop-after", type=float, default=float("inf"), help="pause then; the same command goes on")
     training.add_argument("--hidden", type=int, default=512)
     training.add_argument("--batch", type=int, default=16)
+    training.add_argument("--workers", type=int, default=1, help="nets that learn at the same time, a thread each")
     training.add_argument("--seed", type=int, default=0)
     training.set_defaults(run=train)
     separating = commands.add_parser("separate")

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stemforge.models.blocks import Block
+from stemforge.models.spatial import wiener
 from stemforge.models.spectra import Stft, colour, interpolate_db
 
 
@@ -32,6 +33,7 @@ class ForgeConfig:
     """What shapes a Forge network. Edges are bins of the STFT; pools are (first bin, last bin, bins a group).
 
     gate: power of the probability that a stem sounds by which its share is multiplied; 1 in training.
+    spread: of the multichannel Wiener filter that ends `Forge.separate` in stereo (`spatial.wiener`); None: no filter.
     """
 
     names: tuple[str, ...] = ("bass", "drums", "guitar", "piano", "other")
@@ -53,6 +55,7 @@ class ForgeConfig:
     spectrum_db: tuple[float, ...] = (-10.0, -8.0, -14.0, -24.0, -34.0, -41.0, -50.0)
     whitening: float = 0.5
     gate: float = 1.0
+    spread: float | None = 0.01
 
 
 def _frozen(value: Any) -> Any:  # noqa: ANN401 (whatever JSON holds)
@@ -273,15 +276,18 @@ class Forge(nn.Module):
         """
         c = self.coefficients(sigma, hidden) if coefficients is None else coefficients
         free = ((sigma > 0) | hidden[:, :, None])[:, :, None, :, None]
-        base = (mixture[:, None] if mixture is not None else c.c_out)[..., : self.low]
-        top = self.config.n_fft // 2 + 1 - self.low
-        e = functional.pad(out.ratio * base * free, (0, top))
+        e = ratio = out.ratio * (mixture[:, None] if mixture is not None else c.c_out)[..., : self.low] * free
         if stems is not None and out.gains is not None:
-            e = e + (c.c_skip + c.c_in * c.c_out * self.expand(out.gains)) * stems
+            e = (c.c_skip + c.c_in * c.c_out * self.expand(out.gains)) * stems
+            e[..., : self.low] += ratio
         if mixture is None:
             return e
+        rest = mixture.clone()
+        rest[..., : e.shape[-1]] -= e.sum(dim=1)
         shares = self.expand(out.masks.masked_fill(~free, -1e4).softmax(dim=1))
-        return e + shares * (mixture - e.sum(dim=1))[:, None]
+        found = torch.view_as_complex(shares[..., None] * torch.view_as_real(rest)[:, None])
+        found[..., : e.shape[-1]] += e
+        return found
 
     def frame_sigma(self, sigma: Tensor, time: int) -> Tensor:
         """Largest noise level that each frame sees. (batch, stem, 1 or time) -> (batch, stem, frame)."""
@@ -336,4 +342,7 @@ class Forge(nn.Module):
         out = self(spectrum)
         hidden = torch.ones(spectrum.shape[0], len(self.names), dtype=torch.bool, device=spectrum.device)
         sigma = torch.zeros(*hidden.shape, 1, device=spectrum.device)
-        return self.combine(out, spectrum, None, sigma, hidden)
+        stems = self.combine(out, spectrum, None, sigma, hidden)
+        if self.config.spread is None or self.channels == 1:
+            return stems
+        return wiener(stems, spectrum, self.config.spread)

@@ -44,7 +44,7 @@ class Stft(nn.Module):
 
     def inverse(self, spectrum: Tensor, time: int) -> Tensor:
         """(..., frame, frequency) complex -> (..., time) real: the least-squares inverse, exact on true spectra."""
-        framed = torch.fft.irfft(spectrum, n=self.n_fft) * (self.window / (self.scale * 9 / 8))
+        framed = torch.fft.irfft(spectrum, n=self.n_fft).mul_(self.window / (self.scale * 9 / 8))
         *lead, count, _ = framed.shape
         thirds = framed.unflatten(-1, (3, self.hop))
         out = framed.new_zeros(*lead, count + 2, self.hop)
