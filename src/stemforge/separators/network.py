@@ -33,7 +33,7 @@ class _Piece(NamedTuple):
     """What the network hears: (channel, time), the number of its window, and how many samples at its end count."""
 
     mixture: Tensor
-    index: int
+    number: int
     valid: int
 
 
@@ -123,7 +123,7 @@ class NetworkSeparator:
             if self.precision != "fp32" and not found[k].isfinite().all():
                 found[k] = self._evaluated([piece], "fp32")[0]
             if not found[k].isfinite().all():
-                at = piece.index * self._hop / self.rate
+                at = piece.number * self._hop / self.rate
                 raise StemforgeError(
                     f"the network gave samples that are not finite in the window at {at:.1f} s: nothing "
                     "of this song is kept. Try another --segment, or report it with the song."
@@ -133,7 +133,7 @@ class NetworkSeparator:
     @torch.no_grad()
     def _evaluated(self, pieces: Sequence[_Piece], precision: str) -> Tensor:
         """One call of the network; the noise depends on the seed and on which window it is, on nothing else."""
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + pieces[0].index) % 2**63)
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + pieces[0].number) % 2**63)
         mixtures = torch.stack([piece.mixture for piece in pieces]).to(self.device)
         with torch.autocast(self.device.type, dtype=PRECISIONS[precision], enabled=precision != "fp32"):
             stems = self._network.separate(mixtures, steps=self.steps, generator=generator)
