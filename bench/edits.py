@@ -196,17 +196,18 @@ def mel_distance(a: Tensor, b: Tensor, rate: int) -> float:
     return float(np.mean(found))
 
 
-def agreement(made: Tensor, real: Tensor, rate: int, gap: tuple[float, float]) -> tuple[float | None, float]:
-    """Beats of the piece against those of the real one; mean chroma of the gap against that of what is around it."""
-    ours, theirs = (features(None, Audio(x, rate)).beats for x in (made, real))
-    beat = beat_f_measure(*(b[(b > gap[0] - 0.1) & (b < gap[1] + 0.1)] for b in (ours, theirs)))
-    first, last = (round(s * rate) for s in gap)
-    around = torch.cat([real[:, :first], real[:, last:]], dim=-1)
+def beats_agree(a: Tensor, b: Tensor, rate: int, start: float, stop: float) -> float | None:
+    """F-measure of the beats of two sounds in a part of them."""
+    found = (features(None, Audio(x, rate)).beats for x in (a, b))
+    return beat_f_measure(*(x[(x > start) & (x < stop)] for x in found))
+
+
+def chroma_agree(a: Tensor, b: Tensor, rate: int) -> float:
+    """Correlation of the mean pitch classes of two sounds."""
     x, y = (
-        librosa.feature.chroma_cqt(y=s.mean(0).numpy(), sr=rate, norm=None, tuning=0.0).mean(axis=1)
-        for s in (made[:, first:last], around)
+        librosa.feature.chroma_cqt(y=s.mean(0).numpy(), sr=rate, norm=None, tuning=0.0).mean(axis=1) for s in (a, b)
     )
-    return beat, float(np.corrcoef(x + 1e-9 * np.arange(12), y)[0, 1])
+    return float(np.corrcoef(x + 1e-9 * np.arange(12), y)[0, 1])
 
 
 def pieces_of(folder: Path) -> list[tuple[str, Audio]]:
@@ -240,9 +241,10 @@ def _score_gap(args: argparse.Namespace) -> None:
             original = real[f"{name.split('-')[0]}-0"].samples
             first, last = (round(s * rate) for s in gap)
             mels.append(mel_distance(x.samples[:, first:last], original[:, first:last], rate))
-            beat, chroma = agreement(x.samples, original, rate, gap)
+            beat = beats_agree(x.samples, original, rate, gap[0] - 0.1, gap[1] + 0.1)
             beats += [] if beat is None else [beat]
-            chromas.append(chroma)
+            around = torch.cat([original[:, :first], original[:, last:]], dim=-1)
+            chromas.append(chroma_agree(x.samples[:, first:last], around, rate))
         numbers = f"{np.mean(mels):5.2f} {np.mean(beats):6.3f} {np.mean(chromas):6.3f}"
         print(f"{folder.name:28} {len(found):6d} {distance:5.1f} {numbers}", flush=True)
 
@@ -273,23 +275,16 @@ def _score_wish(args: argparse.Namespace) -> None:
     for row in ("plain", "restyled"):
         falls, beats, chromas = [], [], []
         for name, x in sounds[row].items():
-            goal, before, now = (
-                _heard(ear, s, 0.0, 6.0) for s in (sounds["reference"][name], sounds["original"][name], x)
-            )
+            song = sounds["original"][name].samples
+            ends = sounds["reference"][name], sounds["original"][name], x
+            goal, before, now = (_heard(ear, s, 0.0, 6.0) for s in ends)
             falls.append(1 - float((now - goal).norm() / (before - goal).norm()))
-            original = sounds["original"][name].samples
-            beat, _ = agreement(x.samples, original, x.rate, (0.0, 6.0))
-            beats += [] if beat is None else [beat]
-            chromas.append(_chroma(x.samples, original, x.rate))
-        print(f"{row:10} {len(falls)} pieces, MSD distance falls by {100 * np.mean(falls):.1f}%, "
-              f"beats {np.mean(beats):.3f}, chroma {np.mean(chromas):.3f}")  # fmt: skip
-
-
-def _chroma(a: Tensor, b: Tensor, rate: int) -> float:
-    x, y = (
-        librosa.feature.chroma_cqt(y=s.mean(0).numpy(), sr=rate, norm=None, tuning=0.0).mean(axis=1) for s in (a, b)
-    )
-    return float(np.corrcoef(x, y)[0, 1])
+            halves, rate = song.chunk(2, dim=-1), x.rate
+            kept, usual = beats_agree(x.samples, song, rate, 0, 6), beats_agree(halves[0], halves[1], rate, 0, 3)
+            beats += [kept / usual] if kept is not None and usual else []
+            chromas.append(chroma_agree(x.samples, song, rate) / chroma_agree(halves[0], halves[1], rate))
+        print(f"{row:10} {len(falls)} pieces, MSD distance falls by {100 * np.mean(falls):.1f}%")
+        print(f"  agreement against that of halves: beats {np.mean(beats):.2f}, chroma {np.mean(chromas):.2f}")
 
 
 def _heard(ear: Ear, sound: Audio, start: float, stop: float) -> Tensor:
