@@ -8,7 +8,7 @@ import torch
 from lightning_fabric import Fabric
 
 from stemforge.errors import InputError
-from stemforge.train.data import TASKS, Crops, driven, find_songs
+from stemforge.train.data import TASKS, Crops, Variety, driven, find_songs
 from stemforge.train.files import StemFile
 from stemforge.train.loss import moments, products
 from stemforge.train.saving import resume, save
@@ -102,6 +102,39 @@ def test_songs_of_one_item_stay_together_outside_separation(songs):
             for song in songs
         ]
         assert any(match)
+
+
+def test_crops_as_they_are(songs):
+    """Without remix, left-out stems and augmentation a separation item is a crop of one song at another level."""
+    crops = crops_of(songs, shares=(1, 0, 0, 0, 0), variety=Variety(0.0, 0.0, 0.0))
+    for item in (item for k in range(3) for item in crops.batch(k).stems.numpy()):
+        assert np.sqrt((item.sum(0)[:, ::4] ** 2).mean()) == pytest.approx(0.1, rel=1e-4)
+        assert any(_scaled(item, song) for song in songs)
+
+
+def _scaled(item, song):
+    """Is there a place in the song that the item equals up to one factor?"""
+    count = item.shape[-1]
+    whole = np.stack([_whole(song, name) for name in TINY["names"]]).astype(np.float64)
+    inner = sum(
+        np.convolve(x, y[::-1], "valid") for x, y in zip(whole.reshape(6, -1), item.reshape(6, -1), strict=True)
+    )
+    energy = np.convolve((whole**2).sum(axis=(0, 1)), np.ones(count), "valid")
+    return bool((inner / np.sqrt(np.maximum(energy, 1e-9)) > (1 - 1e-6) * np.linalg.norm(item)).any())
+
+
+def _whole(song, name):
+    return read(song.stems[name], 0, song.frames) if name in song.stems else np.zeros((2, song.frames), np.float32)
+
+
+def test_how_crops_vary_can_be_set(songs):
+    """Every item is put together from several songs, or loses a stem, when it is asked for."""
+    mixed = crops_of(songs, shares=(1, 0, 0, 0, 0), variety=Variety(1.0, 0.0, 0.0))
+    items = [item for k in range(4) for item in mixed.batch(k).stems.numpy()]
+    assert not all(any(_scaled(item, song) for song in songs) for item in items)
+    poor = crops_of(songs, shares=(1, 0, 0, 0, 0), variety=Variety(0.0, 1.0, 0.0))
+    items = [item for k in range(4) for item in poor.batch(k).stems.numpy()]
+    assert all((np.abs(item).max(axis=(1, 2)) == 0).any() for item in items)
 
 
 def _cut(song, name, wanted):
