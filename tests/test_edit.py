@@ -223,6 +223,8 @@ def test_only_windows_around_the_regions_are_computed(tmp_path: Path) -> None:
     span = job.spans[0]
     patches = changes(Smooth(), job, Scene(span, Stems(NAMES, song(10.1), RATE)), Way(QUICK))
     assert [(p.first, p.change.shape) for p in patches] == [(59_950, (3, 2, 4100))]
+    change = patches[0].change.abs()
+    assert change[..., [0, -1]].max() < 0.01 * change.max(), "no step where the fades begin"
     assert len(starts_of(Smooth(), 12_000)) == 1 and len(starts_of(Smooth(), 12_001)) == 2
 
 
