@@ -66,7 +66,7 @@ class Shell:
         program.parent.mkdir()
         program.write_text(f'#!/bin/sh\nexec {sys.executable} -S -E {__file__} {self._socket} "$@"\n')
         program.chmod(0o755)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not Path(self._socket).exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         return self

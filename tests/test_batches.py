@@ -61,6 +61,18 @@ def test_any_number_gives_the_same_stems(seconds: float) -> None:
         assert (several.sum(0) - x).abs().max() < 1e-5
 
 
+def test_a_longer_song_begins_as_a_shorter_one() -> None:
+    """Where the windows are the same, so are the samples: up to the last window of the shorter song."""
+    torch.manual_seed(0)
+    separator = NetworkSeparator(tiny_network(), steps=2)
+    x = 0.2 * torch.randn(2, 8000 * 9)
+    whole = stems(separator, x)
+    for seconds in (3.2, 5.0):
+        part = stems(separator, x[:, : int(8000 * seconds)])
+        same = part.shape[-1] - 2 * 4000
+        assert torch.equal(part[..., :same], whole[..., :same])
+
+
 def test_noise_does_not_depend_on_the_number() -> None:
     """With several steps every window has its own noise, whatever else is computed."""
     x = torch.randn(2, 44100 * 2, generator=torch.Generator().manual_seed(0))

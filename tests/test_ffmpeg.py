@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -121,3 +124,42 @@ def test_without_ffmpeg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys:
     song("in/y.wav")
     assert main(["separate", "in"]) == 3
     assert "'in/x.m4a': needs ffmpeg to read .m4a. Install ffmpeg, or convert it" in capsys.readouterr().err
+
+
+REAL = shutil.which("ffmpeg")
+
+
+@pytest.mark.skipif(REAL is None, reason="no ffmpeg")
+@pytest.mark.parametrize("ending", ["m4a", "wma", "mp4", "mkv", "aac"])
+def test_the_program_itself(ending: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Stems of what ffmpeg itself has encoded are as long as the song and add up to what it decodes."""
+    song("x.wav", 1.5)
+    encode = [REAL, "-v", "error", "-i", "x.wav", "-metadata", "title=Song"]
+    subprocess.run([*encode, f"y.{ending}"], check=True)
+    assert main(["separate", f"y.{ending}", "-q", "-j", "2"]) == 0
+    subprocess.run([REAL, "-v", "error", "-i", f"y.{ending}", "-c:a", "pcm_f32le", "y.wav"], check=True)
+    stems = sum(sf.read(path, dtype="float32")[0] for path in Path("separated/bands/y").glob("*.wav"))
+    wanted = sf.read("y.wav", dtype="float32")[0]
+    assert stems.shape == wanted.shape and abs(len(stems) - 1.5 * RATE) < 4096
+    assert np.abs(stems - wanted).max() < 1e-6
+    with sf.SoundFile("separated/bands/y/bass.wav") as file:
+        assert file.title == ("" if ending == "aac" else "Song (bass)")
+
+
+@pytest.mark.skipif(REAL is None, reason="no ffmpeg")
+def test_the_program_itself_with_faults(capsys: pytest.CaptureFixture[str]) -> None:
+    """Films without sound, with two sounds, and files cut short, told by ffmpeg and passed on in one line."""
+    song("x.wav", 1.0), song("long.wav", 1.4)
+    run = functools.partial(subprocess.run, check=True)
+    run([REAL, "-v", "error", "-f", "lavfi", "-i", "testsrc=d=1:s=64x64", "silent.mp4"])
+    run([REAL, "-v", "error", "-i", "x.wav", "-i", "long.wav", "-map", "0:a", "-map", "1:a", "two.mka"])
+    Path("two.mka").rename("two.mkv")
+    run([REAL, "-v", "error", "-i", "x.wav", "cut.m4a"])
+    Path("cut.m4a").write_bytes(Path("cut.m4a").read_bytes()[:4000])
+    assert main(["separate", "silent.mp4", "-q"]) == 4 and "has no audio stream" in error(capsys)
+    assert main(["separate", "two.mkv", "-q", "--stream", "3"]) == 4 and "has 2 audio streams, not 3" in error(capsys)
+    assert main(["separate", "cut.m4a", "-q"]) == 4 and "ffmpeg cannot read it" in error(capsys)
+    for number, seconds in ((None, 1.0), ("2", 1.4)):
+        assert main(["separate", "two.mkv", "-y", *([] if number is None else ["--stream", number])]) == 0
+        assert ("has 2 audio streams, the first is taken" in capsys.readouterr().err) == (number is None)
+        assert abs(sf.info("separated/bands/two/bass.wav").duration - seconds) < 0.1
