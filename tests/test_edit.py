@@ -292,7 +292,7 @@ def test_inpaint_of_a_folder_edits_the_named_stems(call) -> None:
     assert not np.array_equal(read(folder / "stems-0" / "drums.wav"), read(folder / "stems-1" / "drums.wav"))
 
 
-@pytest.mark.parametrize(("method", "sampler"), zip(METHODS, ("dpmpp-2m", "ddim", "ddpm"), strict=True))
+@pytest.mark.parametrize(("method", "sampler"), [*zip(METHODS, ("dpmpp-2m", "ddim", "ddpm"), strict=True)])
 def test_every_method_on_the_command_line(method: str, sampler: str, call) -> None:
     """Each method with each sampler edits a song, with gradients through the network."""
     folder = call("regenerate", "song.wav", "--region", "1:2", "--method", method, "--sampler", sampler)

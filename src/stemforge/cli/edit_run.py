@@ -61,11 +61,13 @@ def run(task: str, options: dict[str, Any]) -> int:
     made: dict[str, list[Patch]] = {}
 
     def one(seed: int, folder: Path) -> None:
-        made[f"seed {seed}"] = _one(session, task, edit, *prepared(), seed, folder)
+        patches = _one(session, task, edit, *prepared(), seed, folder)
+        if options["report_html"]:
+            made[f"seed {seed}"] = patches
 
     with session.report:
         code = Batch(session, lambda: _files(options), inputs[0].absolute().name).run(places, one)
-        if options["report_html"] and made:
+        if made:
             path = top / f"{name}.html"
             write_page(path, page(f"{task} {name}", edit.job, made))
             session.report.note(f"report: {path}")
