@@ -65,10 +65,11 @@ class Guide:
     def pull(self, denoise: Denoise, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """D(x; sigma), and xi grad_x d, both of the shape of x."""
         clean, slope = gradient(denoise, x, sigma, self.loss, through=self.through)
+        noise = (x - clean) / sigma
         if self.free is not None:
-            slope = torch.where(self.free, slope, 0.0)
+            slope, noise = (torch.where(self.free, part, 0.0) for part in (slope, noise))
         if self.normalised:
-            slope = slope * (_rms(x - clean) / _rms(slope).clamp(min=1e-12) / sigma**2)
+            slope = slope * (_rms(noise) / _rms(slope).clamp(min=1e-12) / sigma)
         return clean, self.step * slope
 
 
