@@ -299,7 +299,10 @@ def restyle(
     quiet: o.Quiet = False,
     verbose: o.Verbose = 0,
 ) -> None:
-    """Make parts of a song again in the manner of what is there: noise is put on it and taken off again."""
+    """Bring a song, or parts of it, nearer to a reference or to tags, as an embedding of music hears them.
+
+    Needs stemforge checkpoints pull musicnn, or another embedder. Gradients of its embedding guide the sampler.
+    """
     options = dict(locals())
     from stemforge.cli.edit_run import run
 
