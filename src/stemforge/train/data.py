@@ -201,7 +201,8 @@ class Crops:
                 stem[:] = equalised(stem, self.rate, rng)
             if rng.random() < amount * 0.2 and len(stem) == 2:
                 stem[:] = widened(stem, rng.uniform(0, 1.5))
-            stem *= np.float32(10 ** (rng.uniform(-reach, reach) / 20) * rng.choice((-1.0, 1.0)))
+            level, sign = 10 ** (rng.uniform(-reach, reach) / 20), rng.choice((-1.0, 1.0))
+            stem *= np.float32(level * sign if amount else 1.0)
         if rng.random() < self.variety.left_out:
             weights = np.array([2.0 if name == "other" else 1.0 for name in self.names])
             count = min(int(rng.integers(1, 3)), len(item) - 1)
