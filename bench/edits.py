@@ -57,6 +57,8 @@ class Maker:
         self.network = checkpoints.network_of(checkpoints.find(args.checkpoint))
         self.rate, self.seeds = self.network.rate, args.seeds
         self.songs = excerpts(args.songs, self.network.names, self.rate, seconds, args.count, needed)
+        if not self.songs:
+            sys.exit(f"'{args.songs}': no song of {3 * seconds:g} s in which {needed} stems sound. Give longer songs.")
 
     def edited(self, stems: Tensor, region: tuple[float, float], seed: int, sampler: str, **way: object) -> Tensor:
         """The mixture after an edit of all stems in a region (seconds)."""
