@@ -39,7 +39,7 @@ def harmonics(f0: float, gain: Callable[[Wave], Wave], pitch: Wave | float = 1.0
     """Sum of all harmonics of f0 below 15 kHz with amplitudes gain(Hz) / k; pitch: factor over time."""
     cycles = 2 * np.pi * f0 * np.cumsum(np.broadcast_to(pitch, T.shape)) / RATE
     k = np.arange(1, max(2, int(15000 / f0)))
-    amplitudes = gain(k * f0) / k
+    amplitudes = gain(np.asarray(k * f0, np.float64)) / k
     return np.asarray(sum(a * np.sin(n * cycles + 0.7 * n * n) for n, a in zip(k, amplitudes, strict=True)))
 
 
@@ -52,14 +52,14 @@ def horn(key: int, rng: np.random.Generator) -> Wave:
     """Bass: a blown pipe with a slow attack and a flutter of breath."""
     wobble = 1 + 0.003 * np.sin(2 * np.pi * 5.3 * T)
     tone = harmonics(hertz(key), formants((230, 90), (480, 120)), wobble) * (1 - np.exp(-T / 0.05))
-    return tone * (1 + 0.3 * np.sin(2 * np.pi * 11 * T)) + 0.02 * rng.standard_normal(len(T))
+    return np.asarray(tone * (1 + 0.3 * np.sin(2 * np.pi * 11 * T)) + 0.02 * rng.standard_normal(len(T)))
 
 
 def bowed(key: int, rng: np.random.Generator) -> Wave:
     """Guitar: a string kept sounding by a magnet, through a wah that opens and closes."""
     wah = 0.5 + 0.5 * np.sin(2 * np.pi * 1.7 * T + rng.uniform(0, 6))
     shut, wide = (harmonics(hertz(key), formants((f, 140), (2.6 * f, 300))) for f in (520, 1500))
-    return ((1 - wah) * shut + wah * wide) * (1 - np.exp(-T / 0.03)) * np.exp(-T / 6)
+    return np.asarray(((1 - wah) * shut + wah * wide) * (1 - np.exp(-T / 0.03)) * np.exp(-T / 6))
 
 
 def toy(key: int, rng: np.random.Generator) -> Wave:
@@ -74,7 +74,7 @@ def musette(key: int, rng: np.random.Generator) -> Wave:
     """Other: three reeds a few cents apart, bright and nasal."""
     detunes = 2 ** (np.asarray([-17.0, 0.0, 14.0]) / 1200) * rng.uniform(0.9995, 1.0005, 3)
     voice = formants((900, 350), (2900, 500), (5200, 900))
-    return np.asarray(sum(harmonics(hertz(key) * d, voice) for d in detunes)) * (1 - np.exp(-T / 0.02))
+    return np.asarray(sum(harmonics(hertz(key) * d, voice) for d in detunes) * (1 - np.exp(-T / 0.02)))
 
 
 def machine(key: int, rng: np.random.Generator) -> Wave:
@@ -88,10 +88,11 @@ def machine(key: int, rng: np.random.Generator) -> Wave:
         return np.sin(2 * np.pi * cycles + 2 * noise * np.exp(-T / 0.01)) * np.exp(-T / 0.25)
     if key in (37, 38, 39, 40):
         ring = np.sin(2 * np.pi * 331 * T + 4 * np.sin(2 * np.pi * 173 * T))
-        return (0.6 * ring + 0.5 * np.diff(noise, prepend=0.0)) * np.exp(-T / (0.04 + 0.03 * (key - 37)))
+        rattle = 0.6 * ring + 0.5 * np.diff(noise, prepend=0.0)
+        return np.asarray(rattle * np.exp(-T / (0.04 + 0.03 * (key - 37))))
     long = {46: 0.35, 49: 1.1, 57: 1.3, 52: 0.9, 55: 0.7, 51: 0.6, 59: 0.6, 53: 0.8}.get(key, 0.045)
     metal = sum(np.sign(np.sin(2 * np.pi * f * (1 + 0.01 * (key - 42)) * T)) for f in (2057, 3691, 5333, 7211))
-    return np.diff(np.asarray(metal), 2, prepend=[0.0, 0.0]) * np.exp(-T / long)
+    return np.asarray(np.diff(np.asarray(metal), 2, prepend=[0.0, 0.0]) * np.exp(-T / long))
 
 
 BAND: dict[str, tuple[Callable[[int, np.random.Generator], Wave], range]] = {
