@@ -33,7 +33,8 @@ class ForgeConfig:
     """What shapes a Forge network. Edges are bins of the STFT; pools are (first bin, last bin, bins a group).
 
     gate: power of the probability that a stem sounds by which its share is multiplied; 1 in training.
-    spread: of the multichannel Wiener filter that ends `Forge.separate` in stereo (`spatial.wiener`); None: no filter.
+    spread: of the multichannel Wiener filter (`spatial.wiener`) that ends `Forge.separate` in stereo, up to the last
+        edge; None: no filter.
     """
 
     names: tuple[str, ...] = ("bass", "drums", "guitar", "piano", "other")
@@ -345,4 +346,6 @@ class Forge(nn.Module):
         stems = self.combine(out, spectrum, None, sigma, hidden)
         if self.config.spread is None or self.channels == 1:
             return stems
-        return wiener(stems, spectrum, self.config.spread)
+        low = slice(self.low)  # above, the first estimate of most stems is what drums leave in it
+        stems[..., low] = wiener(stems[..., low], spectrum[..., low], self.config.spread)
+        return stems
