@@ -222,7 +222,9 @@ def test_signals(number: signal.Signals, code: int) -> None:
     """Stopped in a song: soon, with the exit code of the signal; finished songs stay, hidden files go."""
     song("in/a.wav", 0.3)
     song("in/b.wav", 60)
-    process = subprocess.Popen([*COMMAND, "separate", "in", "-n", "slow"], stderr=subprocess.PIPE, text=True)
+    command = [*COMMAND, "separate", "in", "-n", "slow"]
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     deadline = time.monotonic() + 60
     while not list(Path().glob("separated/slow/b/.*")) and time.monotonic() < deadline:
         time.sleep(0.05)
