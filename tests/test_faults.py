@@ -223,7 +223,7 @@ def test_signals(number: signal.Signals, code: int) -> None:
     song("in/a.wav", 0.3)
     song("in/b.wav", 60)
     command = [*COMMAND, "separate", "in", "-n", "slow"]
-    heard = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # a job behind may ignore it
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     deadline = time.monotonic() + 60
     while not list(Path().glob("separated/slow/b/.*")) and time.monotonic() < deadline:
