@@ -134,40 +134,52 @@ def train(args: argparse.Namespace) -> None:
         optimizer.load_state_dict(saved["optimizer"])
     shown = before
     stop = min(budget, before + args.stop_after)
-    pool = ThreadPoolExecutor(args.workers)
+    pool, ahead = ThreadPoolExecutor(args.workers), ThreadPoolExecutor(1)
+
+    def prepared() -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            stems = renders.batch(args.batch).to(args.device)
+            return spectra(stems.sum(1)), spectra(stems)
+
+    coming = ahead.submit(prepared)
     while (spent := clock() - start) < stop and not STOPPED:
         optimizer.param_groups[0]["lr"] = 1e-3 * min(1.0, max(1e-3, 4 * (1 - spent / budget)))
-        losses = train_step(nets, optimizer, spectra, renders.batch(args.batch).to(args.device), pool)
+        batch, coming = coming.result(), ahead.submit(prepared)
+        losses = train_step(nets, optimizer, *batch, pool)
         step += 1
         if spent - shown > budget / 50:
             shown = spent
             print(f"{spent:8.0f} s  step {step}  " + "  ".join(f"{k} {v:.3f}" for k, v in losses.items()), flush=True)
+            save(args, nets, optimizer, step, clock() - start)
+    print(save(args, nets, optimizer, step, clock() - start))
+
+
+def save(
+    args: argparse.Namespace, nets: torch.nn.ModuleDict, optimizer: torch.optim.Optimizer, step: int, spent: float
+) -> str:
+    """Write what a resumed run and `separate` need; returns the config as text."""
     args.weights.mkdir(parents=True, exist_ok=True)
-    torch.save(
-        {"nets": nets.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "spent": clock() - start}, state
-    )
-    save_file(
-        {name: value.contiguous() for name, value in nets.state_dict().items()}, args.weights / "nets.safetensors"
-    )
-    config = {"hidden": args.hidden, "steps": step, "batch": args.batch, "spent_s": round(clock() - start, 1)}
+    state = {"nets": nets.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "spent": spent}
+    torch.save(state, args.weights / "state.tmp")
+    (args.weights / "state.tmp").replace(args.weights / "state.pt")
+    save_file({name: value.contiguous() for name, value in state["nets"].items()}, args.weights / "nets.safetensors")
+    config = {"hidden": args.hidden, "steps": step, "batch": args.batch, "spent_s": round(spent, 1)}
     config |= {
         "clock": "wall" if args.wall_seconds else "core",
         "parameters": sum(p.numel() for p in nets.parameters()),
     }
     (args.weights / "config.json").write_text(json.dumps(config))
-    print(json.dumps(config))
+    return json.dumps(config)
 
 
 def train_step(
     nets: torch.nn.ModuleDict,
     optimizer: torch.optim.Optimizer,
-    spectra: Callable[[Tensor], Tensor],
-    stems: Tensor,
+    mixture: Tensor,
+    wanted: Tensor,
     pool: ThreadPoolExecutor,
 ) -> dict[str, float]:
-    """One step of every net on the same batch (batch, stem, 2, time), the nets side by side; the loss of each."""
-    with torch.no_grad():
-        mixture, wanted = spectra(stems.sum(1)), spectra(stems)
+    """One step of every net, side by side, on the spectra of mixtures and of their stems; the loss of each."""
     optimizer.zero_grad()
 
     def learn(stem: str, target: Tensor) -> float:

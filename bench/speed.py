@@ -39,8 +39,8 @@ def make_song(path: Path, minutes: float) -> None:
             file.write(hit + tones[:, None] * rng.uniform(0.7, 1, 2))
 
 
-def measure(command: Sequence[str], threads: int) -> tuple[float, float]:
-    """Wall time in seconds and peak memory in GB of a process with so many threads."""
+def measure(command: Sequence[str], threads: int) -> tuple[float, float, float]:
+    """Wall time in seconds, peak memory in GB and processor time in seconds of a process with so many threads."""
     env = dict(os.environ, **{f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "MKL", "OPENBLAS")})
     start = time.perf_counter()
     process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
@@ -48,7 +48,7 @@ def measure(command: Sequence[str], threads: int) -> tuple[float, float]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"speed: {' '.join(command)} ended with {process.returncode}")
-    return time.perf_counter() - start, usage.ru_maxrss * 1024 / 1e9
+    return time.perf_counter() - start, usage.ru_maxrss * 1024 / 1e9, usage.ru_utime + usage.ru_stime
 
 
 def htdemucs(song: Path, out: Path) -> None:
@@ -98,8 +98,9 @@ def main() -> None:
             song = Path(folder) / "song.wav"
             make_song(song, minutes)
             for name, command in commands(song, Path(folder), args.checkpoint, minutes <= args.peer_minutes).items():
-                wall, memory = measure(command, args.threads)
+                wall, memory, cpu = measure(command, args.threads)
                 rows.append({"what": name, "minutes": minutes, "threads": args.threads, "wall_s": round(wall, 2)})
+                rows[-1]["cpu_s"] = round(cpu, 1)
                 rows[-1] |= {"real_time_factor": round(wall / (60 * minutes), 4), "peak_gb": round(memory, 3)}
                 print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
     print(json.dumps(rows))
