@@ -6,8 +6,6 @@ import base64
 import io
 import json
 import re
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from stemforge.audio.resample import to_rate
 from stemforge.cli.main import main
 from stemforge.errors import UsageError
 from stemforge.inference.guidance import resemblance
@@ -25,10 +24,9 @@ from stemforge.models.embedders import Ear, Impression
 from stemforge.models.msdm import Msdm, MsdmConfig
 from stemforge.tasks.edit import METHODS, Way, edit, starts_of, way_for
 from stemforge.tasks.edit_files import Files, Joined, open_song, open_stems
-from stemforge.tasks.edit_report import png, spectrogram
 from stemforge.tasks.edit_song import Job, Scene, changes, windows_in
 from stemforge.tasks.regions import Region, checked, free_in, weights, widened
-from stemforge.types import Stems
+from stemforge.types import Audio, Stems
 from tiny import tiny_network
 
 RATE = 1000
@@ -356,30 +354,38 @@ def test_a_song_of_stems_leads_into_another(call) -> None:
     assert len(drums) == 56000 and np.array_equal(drums[32400:], read(Path("stems/drums.wav"))[8400:])
 
 
-def test_the_report_shows_and_plays_every_variation(call) -> None:
-    """The sound before and each variation: a spectrogram with the region marked, and a player with the sound."""
-    call("inpaint", "song.wav", "--region", "1:1.5", "-N", "2", "--report-html")
-    page = Path("edited/tiny/inpaint/song.html").read_text()
-    assert page.count("<img") == page.count("<audio") == 3 and page.count('class="region" style') == 3
-    assert 'style="left: 25.000%; width: 12.500%"' in page and "http" not in page
-    assert [c.split("<")[0] for c in page.split("<figcaption>")[1:]] == ["before", "seed 0", "seed 1"]
-    players = re.findall(r"audio/flac;base64,([^\"]+)", page)
+def test_the_page_shows_and_plays_every_variation(call) -> None:
+    """The sound before and each variation with the region marked; each sidecar names the page; what is there stays."""
+    options = ["song.wav", "--region", "1:1.5", "-N", "2", "--report-html"]
+    folder = call("inpaint", *options)
+    path = folder / "song.html"
+    page = path.read_text()
+    assert page.count("<img") == page.count("<audio") == 3 and page.count('class="region"') == 3
+    assert page.count("left: 25.000%; width: 12.500%") == 3 and "http" not in page.replace("http-equiv", "")
+    assert re.findall(r'<section aria-label="([^"]+)"', page) == ["Before", "Seed 0", "Seed 1"]
+    players = re.findall(r"audio/mpeg;base64,([^\"]+)", page)
     heard, rate = soundfile.read(io.BytesIO(base64.b64decode(players[0])))
-    assert rate == 8000 and np.abs(heard - read(Path("song.wav"))).max() < 1e-4
-    assert len(set(players)) == 3
+    assert rate == 44100 and len(heard) == 4 * 44100 and len(set(players)) == 3
+    expected = to_rate(Audio(torch.from_numpy(read(Path("song.wav")).T), 8000), 44100).samples.numpy().T
+    assert np.corrcoef(heard[4410:-4410, 0], expected[4410:-4410, 0])[0, 1] > 0.9
+    sidecars = [json.loads((folder / f"song-{seed}/stemforge.json").read_text()) for seed in (0, 1)]
+    assert [sidecar["report"] for sidecar in sidecars] == ["../song.html"] * 2
+    before = path.stat().st_mtime_ns
+    call("inpaint", *options)
+    assert path.stat().st_mtime_ns == before
+    path.unlink()
+    call("inpaint", *options)
+    assert path.read_text() == page
 
 
-def test_a_picture_is_a_png_with_high_notes_on_top() -> None:
-    """Of a tone the brightest row is that of its frequency; the file has the size and the colours that went in."""
-    time = torch.arange(16000) / 16000
-    found = spectrogram(torch.sin(2 * torch.pi * 400 * time)[None], 16000)
-    row = found.astype(int).sum(axis=(1, 2)).argmax() / len(found)
-    assert row == pytest.approx(1 - np.log(400 / 40) / np.log(8000 / 40), abs=0.02)
-    data = png(found)
-    assert data[:8] == b"\x89PNG\r\n\x1a\n" and struct.unpack(">II", data[16:24]) == (found.shape[1], found.shape[0])
-    start = data.index(b"IDAT") + 4
-    pixels = zlib.decompress(data[start : data.index(b"IEND") - 8])
-    assert pixels == b"".join(b"\0" + row.tobytes() for row in found)
+def test_the_page_of_stems_shows_what_was_edited_and_the_rest(call) -> None:
+    """One variation: report.html beside its stems, with the edited stem and the sum of the others, before and after."""
+    folder = call("inpaint", "stems", "--region", "1:2", "--stems", "drums", "--report-html") / "stems"
+    page = (folder / "report.html").read_text()
+    assert re.findall(r'data-key="(\d)" data-name="(\w+)"', page) == [*zip("0123", ("drums", "rest") * 2, strict=True)]
+    assert page.count('class="region"') == 2 and json.loads((folder / "stemforge.json").read_text())["report"]
+    call("inpaint", "stems", "--region", "1:2", "--stems", "drums", "--seed", "4", "-y")
+    assert not (folder / "report.html").exists()
 
 
 @pytest.fixture

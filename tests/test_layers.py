@@ -13,10 +13,10 @@ LAYERS = (
     {"errors", "types"},
     {"audio", "devices", "hub"},
     {"models", "tables"},
-    {"inference"},
+    {"inference", "wheels"},
     {"separators"},
-    {"checkpoints", "convert", "wheels", "tasks", "train", "data"},
-    {"embedders"},
+    {"checkpoints", "convert", "tasks", "train", "data"},
+    {"embedders", "report"},
     {"cli"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -10,17 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from stemforge import checkpoints
-from stemforge.cli import edit_wish
+from stemforge.cli import console, edit_wish, pages
 from stemforge.cli.inputs import check_writable, track_name
 from stemforge.cli.options import listed, region_of, sampling_of
 from stemforge.cli.synthesis import Session
 from stemforge.cli.synthesis_batch import Batch
 from stemforge.errors import InputError, UsageError
+from stemforge.report import edits
+from stemforge.report.page import html, write_page
+from stemforge.report.songs import listed as list_page
 from stemforge.separators.network import NetworkSeparator
 from stemforge.tasks.edit import METHODS, Way, way_for
-from stemforge.tasks.edit_files import MIX, Files, Joined, Patch, Piece, open_song, open_stems, write
-from stemforge.tasks.edit_report import page, write_page
+from stemforge.tasks.edit_files import MIX, Files, Joined, Piece, open_song, open_stems, write
 from stemforge.tasks.edit_song import Job, Scene, changes, scene_of, windows_in
+from stemforge.tasks.files import Place
 from stemforge.tasks.gather import stem_files
 from stemforge.tasks.regions import Region, checked
 from stemforge.tasks.separate import separate
@@ -47,6 +51,7 @@ class Edit:
 def run(task: str, options: dict[str, Any]) -> int:
     """Edit as many times as is asked for; the exit code. Raises StemforgeError."""
     _check(options)
+    pages.check(options["report_html"])
     session = Session.begin({name: value for name, value in options.items() if name not in _NOT_SETTINGS})
     stems = listed(options["stems"], "--stems")
     session.check_stems(stems)
@@ -58,20 +63,29 @@ def run(task: str, options: dict[str, Any]) -> int:
     places = {seed: top / (name if len(seeds) == 1 else f"{name}-{seed}") for seed in seeds}
     check_writable(options["out"])
     prepared = cache(lambda: _prepared(session, edit, options))
-    made: dict[str, list[Patch]] = {}
-
-    def one(seed: int, folder: Path) -> None:
-        patches = _one(session, task, edit, *prepared(), seed, folder)
-        if options["report_html"]:
-            made[f"seed {seed}"] = patches
-
+    batch = Batch(session, lambda: _files(options), inputs[0].absolute().name)
     with session.report:
-        code = Batch(session, lambda: _files(options), inputs[0].absolute().name).run(places, one)
-        if made:
-            path = top / f"{name}.html"
-            write_page(path, page(f"{task} {name}", edit.job, made))
-            session.report.note(f"report: {path}")
+        code = batch.run(places, lambda seed, folder: _one(session, task, edit, *prepared(), seed, folder))
+        page = top / f"{name}.html" if len(places) > 1 else Place(top / name).page
+        if options["report_html"] and (batch.done or not page.exists()):
+            _write_page(session, task, edit.job, places, page)
     return code
+
+
+def _write_page(session: Session, task: str, job: Job, places: dict[int, Path], page: Path) -> None:
+    """One page of all variations that are there, listed by the sidecar of each."""
+    there = {seed: Place(folder) for seed, folder in places.items()}
+    there = {seed: place for seed, place in there.items() if place.manifest.exists() and not place.unfinished()}
+    if not there:
+        return
+    names = {"After" if len(places) == 1 else f"Seed {seed}": place.folder for seed, place in there.items()}
+    title = page.stem if len(places) > 1 else page.parent.name
+    write_page(page, html(edits.sheet_of(title, task, job, names)))
+    for place in there.values():
+        list_page(place, os.path.relpath(page, place.folder).replace(os.sep, "/"))
+    session.report.note(f"report: {page}")
+    if session.options["json"]:
+        console.result_json("report", path=str(page))
 
 
 def _prepared(session: Session, edit: Edit, options: dict[str, Any]) -> tuple[Way, list[Scene]]:
@@ -206,6 +220,7 @@ def _way(session: Session, edit: Edit, options: dict[str, Any]) -> Way:
         step=options["guidance"],
         normalised=options["normalised"],
         wish=wish,
+        segment=options["segment"],
     )
     return replace(way, sampling=sampling_of(way.sampling, options))
 
@@ -223,12 +238,10 @@ def _scene(session: Session, job: Job, span: Region) -> Scene:
     return scene_of(job, span, apart, session.network.names)
 
 
-def _one(
-    session: Session, task: str, edit: Edit, way: Way, scenes: list[Scene], seed: int, folder: Path
-) -> list[Patch]:
-    """One variation: written, told; what it changed."""
+def _one(session: Session, task: str, edit: Edit, way: Way, scenes: list[Scene], seed: int, folder: Path) -> None:
+    """One variation: written and told."""
     begun, job = time.monotonic(), edit.job
-    session.report.task(f"{task} {folder.name}", way.schedule.steps * windows_in(session.network, job))
+    session.report.task(f"{task} {folder.name}", way.schedule.steps * windows_in(session.network, job, way.segment))
     patches = [
         patch
         for index, scene in enumerate(scenes)
@@ -242,4 +255,3 @@ def _one(
     recipe = {"task": f"edit {task}", **edit.facts, "seed": seed, "stems": list(job.names), **settings,
               "sampling": asdict(way.schedule)}  # fmt: skip
     session.finish(folder, written, recipe, begun, rate=job.piece.rate, channels=job.piece.channels)
-    return patches

@@ -27,10 +27,12 @@ def impute(
     num_samples: o.Count = 1,
     seed: o.Seed = "0",
     mix: Annotated[bool, typer.Option("--mix", help="Write the mixture too.")] = False,
+    report_html: o.ReportHtml = False,
     method: Annotated[
         str, typer.Option(help="condition: the network is told what is kept; replace: as in MSDM, any checkpoint.")
     ] = "auto",
     steps: o.Steps = None,
+    segment: o.Segment = None,
     device: o.Device = "auto",
     sampler: o.SamplerName = None,
     churn: o.Churn = None,

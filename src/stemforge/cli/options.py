@@ -42,6 +42,10 @@ Count = Annotated[int, typer.Option("-N", "--num-samples", min=1, help="How many
 Steps = Annotated[
     int | None, typer.Option(help="Steps from noise to sound; time grows with them. Default: of the checkpoint.")
 ]
+Segment = Annotated[
+    float | None,
+    typer.Option(help="Seconds of a window; shorter ones need less memory. Default: as suits the checkpoint."),
+]
 SamplerName = Annotated[
     str | None,
     typer.Option("--sampler", help="euler, heun, dpmpp-2m, adpm2, ddim or ddpm.", rich_help_panel=_ADVANCED),
@@ -65,6 +69,12 @@ Int16 = Annotated[bool, typer.Option("--int16", help="16 bits a sample.", rich_h
 Int24 = Annotated[bool, typer.Option("--int24", help="24 bits a sample; default of flac.", rich_help_panel=_FORMAT)]
 Float32 = Annotated[bool, typer.Option("--float32", help="Floating point; default of wav.", rich_help_panel=_FORMAT)]
 
+ReportHtml = Annotated[
+    bool,
+    typer.Option(
+        "--report-html", help="Write a page too: every stem to see and to hear, edits before and after, in one file."
+    ),
+]
 Overwrite = Annotated[
     bool, typer.Option("-y", "--overwrite", help="Write anew what is there already.", rich_help_panel=_RUN)
 ]

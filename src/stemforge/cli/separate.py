@@ -162,6 +162,7 @@ def separate(
             metavar="I/N", help="Do part I of N of the songs; auto: as the Slurm array says.", rich_help_panel=_RUN
         ),
     ] = None,
+    report_html: o.ReportHtml = False,
     report: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Append one JSON object a song to FILE at once.", rich_help_panel=_RUN),

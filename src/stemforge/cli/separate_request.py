@@ -12,7 +12,7 @@ from stemforge import checkpoints
 from stemforge.audio import ffmpeg
 from stemforge.audio.io import CHANNELS, EXTENSIONS
 from stemforge.audio.writer import CLIP_MODES, Encoding
-from stemforge.cli import console, lists
+from stemforge.cli import console, lists, pages
 from stemforge.cli.layout import DEFAULT
 from stemforge.cli.options import Output, choice, listed, policy, seconds
 from stemforge.devices import check_name
@@ -76,6 +76,7 @@ class Request:
     max_duration: str | None
     stream: int | None
     shard: str | None
+    report_html: bool
     report: Path | None
     retry_failed: Path | None
     jobs: int
@@ -180,6 +181,7 @@ class Request:
         choice(self.channels, CHANNELS, "--channels")
         choice(self.progress, console.PROGRESS, "--progress")
         _ = self.encoding, self.selection, self.policy, self.span, self.longest, self.part
+        pages.check(self.report_html)
         foreign = self.checkpoint and DEMUCS.fullmatch(self.checkpoint)
         if foreign and self.checkpoint not in checkpoints.names() and not Path(str(self.checkpoint)).exists():
             raise UsageError(
@@ -208,5 +210,7 @@ class Request:
             raise UsageError(
                 f"-o - with --{'json' if self.json else 'dry-run'}: both write to stdout. Give one of them."
             )
+        if self.report_html:
+            raise UsageError("-o - with --report-html: there is no folder for a page. Give one of them.")
         if self.filename is not None:
             raise UsageError("-o - with --filename: nothing is there to be named. Give one of them.")

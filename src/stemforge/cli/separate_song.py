@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from stemforge import checkpoints
 from stemforge.audio.io import Source
 from stemforge.audio.writer import output_errors, sweep
-from stemforge.cli import console
+from stemforge.cli import console, pages
 from stemforge.cli.inputs import Item
 from stemforge.cli.separate_flow import Facts, Writing
 from stemforge.errors import OutputError, StemforgeError
+from stemforge.report import songs
 from stemforge.separators.diffusion import LONGEST, DiffusionSeparator
 from stemforge.separators.shifted import ShiftedSeparator
 from stemforge.tasks import files
@@ -49,7 +50,7 @@ def separate_song(run: Run, item: Item, source: Source, following: Source | None
     except StemforgeError as error:
         return run.failed(item, error)
     if lock is None:
-        return _skip(run, item, place, "already there")
+        return _there(run, item, source, place)
     with ExitStack() as stack:
         stack.enter_context(lock)
         song = _locked(run, item, place, recipe)
@@ -85,6 +86,17 @@ def _skip(run: Run, item: Item, place: Place, why: str) -> None:
     run.tell(item, "skipped", folder=str(place.folder), why=why)
     if why == "already there":
         run.result(str(place.folder))
+
+
+def _there(run: Run, item: Item, source: Source, place: Place) -> None:
+    """A song that is there already; its page is made if it is wanted and not there."""
+    if run.request.report_html:
+        run.flow.settle(wait=True)
+        try:
+            pages.add(place, source, sanitize=run.request.sanitize)
+        except StemforgeError as error:
+            return run.failed(item, error)
+    return _skip(run, item, place, "already there")
 
 
 def _lock(run: Run, place: Place, recipe: dict[str, Any]) -> Lock | None:
@@ -243,6 +255,8 @@ def _written(run: Run, song: _Song, source: Source, unwritten: Unwritten) -> Fac
     }
     files.remove_stale(song.place, keep=set(facts["outputs"].values()))
     files.write_sidecar(song.place, {"recipe": song.recipe, **facts})
+    if run.request.report_html:
+        facts["report"] = songs.write(song.place, source, sanitize=run.request.sanitize)
     return facts
 
 

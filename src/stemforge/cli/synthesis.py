@@ -9,20 +9,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from stemforge import checkpoints
+from stemforge.audio.windows import split
 from stemforge.audio.writer import Encoding, StemWriter, Written
-from stemforge.cli import console
+from stemforge.cli import console, pages
 from stemforge.cli.options import Output, choice, seed_of
 from stemforge.devices import check_name, choose
 from stemforge.errors import UsageError
+from stemforge.report import songs
 from stemforge.tasks import files
-from stemforge.types import Stems
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import torch
+    from torch import Tensor
 
     from stemforge.models.registry import Joint
 
 MIX = "mix"
+_PART = 1 << 20
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Stems that are being made: blocks (stem, channel, time) of `frames` samples in all, rate in Hz."""
+
+    names: tuple[str, ...]
+    rate: int
+    channels: int
+    frames: int
+    blocks: Iterable[Tensor]
 
 
 @dataclass
@@ -40,6 +56,7 @@ class Session:
     def begin(cls, options: dict[str, Any]) -> Session:
         """Checks all that can be checked without the network. Raises StemforgeError."""
         check_name(options["device"])
+        pages.check(bool(options.get("report_html")))
         choice(options["progress"], console.PROGRESS, "--progress")
         verbosity = -1 if options["quiet"] else options["verbose"]
         report = console.Report(options["progress"], verbosity)
@@ -75,16 +92,16 @@ class Session:
             if known is not None and name not in known:
                 raise UsageError(f"stem '{name}': this checkpoint has {', '.join(known)}.")
 
-    def write(self, folder: Path, stems: Stems, mix: bool) -> Written:
-        """Stems, and their sum as `mix`, with one gain for all."""
+    def write(self, folder: Path, rows: Rows, *, mix: bool) -> Written:
+        """Stems, and their sum as `mix`, with one gain for all. Raises as StemWriter does."""
         import torch
 
-        samples = torch.cat([stems.samples, stems.samples.sum(dim=0, keepdim=True)]) if mix else stems.samples
-        names = (*stems.names, MIX) if mix else stems.names
-        writer = StemWriter(folder, names, stems.rate, samples.shape[1], self.encoding, frames=samples.shape[-1])
+        names = (*rows.names, MIX) if mix else rows.names
+        writer = StemWriter(folder, names, rows.rate, rows.channels, self.encoding, frames=rows.frames)
         with writer:
-            for start in range(0, samples.shape[-1], 1 << 18):
-                writer.write(samples[..., start : start + (1 << 18)])
+            for part, valid in split(rows.blocks, _PART, _PART):
+                stems = part[..., :valid].contiguous()
+                writer.write(torch.cat([stems, stems.sum(dim=0, keepdim=True)]) if mix else stems)
             with files.naming(files.Place(folder)):
                 return writer.finish()
 
@@ -102,6 +119,8 @@ class Session:
         checkpoint = {"name": self.checkpoint.name, "sha256": self.sha256}
         files.remove_stale(folder, keep={path.name for path in written.files.values()})
         files.write_sidecar(folder, {"recipe": {"checkpoint": checkpoint, **recipe, **self.asked}, **facts})
+        if self.options.get("report_html"):
+            facts["report"] = songs.write(files.Place(folder))
         if written.gain != 1:
             self.report.note(f"{folder.name}: all stems turned down by one gain of {written.gain:.3f}, one would clip")
         if self.options["json"]:

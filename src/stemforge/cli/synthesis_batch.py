@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stemforge.audio.writer import output_errors, sweep
-from stemforge.cli import console
+from stemforge.cli import console, pages
 from stemforge.cli.options import policy
 from stemforge.cli.synthesis import Session
 from stemforge.errors import (
@@ -38,7 +38,7 @@ _WHOLE = (UsageError, CheckpointError, DeviceError)  # concern no single piece
 _COMMON = (SpaceError, InputError)  # the other pieces would fail in the same way
 _NO_MATTER = frozenset(
     ("source", "out", "checkpoint", "num_samples", "device", "on_exist", "overwrite", "progress", "json", "quiet",
-     "verbose", "format", "flac", "mp3", "ogg", "mp3_bitrate", "int16", "int24", "float32")
+     "verbose", "format", "flac", "mp3", "ogg", "mp3_bitrate", "int16", "int24", "float32", "report_html")
 )  # fmt: skip
 
 
@@ -81,6 +81,8 @@ class Batch:
     def _one(self, seed: int, folder: Path, chosen: str | None, make: Callable[[int, Path], None]) -> None:
         place = Place(folder)
         if place.manifest.exists() and not place.unfinished() and self._is_there(place, chosen):
+            if self.session.options.get("report_html"):
+                pages.add(place)
             return self._skip(seed, folder, "already there")
         with output_errors(folder):
             lock = Lock(place.lock).acquire()
