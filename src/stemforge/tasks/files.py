@@ -69,6 +69,11 @@ class Place:
         """There while stems get their names; what the next sidecar is written to first."""
         return self.folder / f".{self.prefix}{SIDECAR}.{os.getpid()}.part"
 
+    @property
+    def page(self) -> Path:
+        """What --report-html writes."""
+        return self.folder / f"{self.sidecar.removesuffix(SIDECAR)}report.html"
+
     def unfinished(self) -> bool:
         """True when a process was stopped, or is, between the first name and the sidecar."""
         return any(self.folder.glob(f".{self.prefix}{SIDECAR}.*.part"))
@@ -273,8 +278,9 @@ def remove_stale(folder: Path | Place, keep: set[str]) -> None:
     """
     place = folder if isinstance(folder, Place) else Place(folder)
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-        outputs = json.loads(place.manifest.read_text(encoding="utf-8"))["outputs"].values()
-        for name in outputs:
+        found = json.loads(place.manifest.read_text(encoding="utf-8"))
+        page = [found["report"]] if "report" in found else []
+        for name in (*found["outputs"].values(), *page):
             path = PurePosixPath(name)
             if name not in keep and not path.is_absolute() and ".." not in path.parts and "\\" not in name:
                 (place.folder / name).unlink(missing_ok=True)
