@@ -1,6 +1,7 @@
 """More than two channels to stereo, by the weights of Recommendation ITU-R BS.775 (annex 4): L' = L + 0.7 C + 0.7 Ls.
 
-The order of channels is that of wav and flac: left, right, centre, low frequencies, back, sides. The channel of low
+The order of channels is that of wav and flac: left, right, centre, low frequencies, back, sides. Vorbis and Opus have
+another one (Vorbis I specification, 4.3.9; RFC 7845, 5.1.1.2), which libsndfile hands on as it is. The channel of low
 frequencies is left out, as the recommendation has it. Nothing is turned down, so that stems add up to these sums.
 """
 
@@ -28,6 +29,21 @@ LAYOUTS: dict[int, tuple[tuple[float, float], ...]] = {
 """Channels of a file -> how much of each goes to the left and to the right."""
 
 MOST = max(LAYOUTS)
+
+_VORBIS = {
+    3: (0, 2, 1),
+    5: (0, 2, 1, 3, 4),
+    6: (0, 2, 1, 5, 3, 4),
+    7: (0, 2, 1, 6, 5, 3, 4),
+    8: (0, 2, 1, 7, 5, 6, 3, 4),
+}
+"""Channels of a file -> where those of wav are in it: left, centre, right, sides or back, back, low frequencies."""
+
+
+def from_vorbis(block: Tensor) -> Tensor:
+    """A block (channel, time) in the order of Vorbis and Opus, in that of wav."""
+    order = _VORBIS.get(block.shape[0])
+    return block if order is None else block[list(order)]
 
 
 def downmixed(block: Tensor, channels: int) -> Tensor:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from stemforge.audio import ffmpeg
-from stemforge.audio.downmix import MOST, downmixed
+from stemforge.audio.downmix import MOST, downmixed, from_vorbis
 from stemforge.errors import InputError
 from stemforge.types import Audio
 
@@ -36,7 +36,7 @@ _LOUD = 10.0
 _ELSEWHERE = 0xFFFFFFFF  # the size of an RF64 is in its chunk ds64
 _UNKNOWN_SIZE = 0xFFFFFF00  # writers that stream leave the size of a wav at 0 or near 2^32
 
-CHANNELS = ("input", "downmix", "mono")
+CHANNELS = ("input", "downmix", "mono", "mid")
 
 log = logging.getLogger("stemforge")
 
@@ -48,7 +48,7 @@ class Source:
     rate in Hz, 1 or 2 channels, which are mixed from `held` in the file, `frames` as its header says, `missing` seconds
     cut off; `exact` when the header knows the frames. Its bytes are in `contents`, if not at `path`; `foreign` when
     ffmpeg decodes them, of the sound `stream` of that number. It begins with frame `first` of the file. `tags` are
-    title, artist and the like, as libsndfile names them.
+    title, artist and the like, as libsndfile names them. `vorbis`: its channels are in the order of Vorbis and Opus.
     """
 
     path: Path
@@ -64,6 +64,7 @@ class Source:
     stream: int = 1
     held: int = 0
     tags: Mapping[str, str] = field(default_factory=dict)
+    vorbis: bool = False
 
     @property
     def seconds(self) -> float:
@@ -101,7 +102,8 @@ def probe(
         path: the file.
         strict: a wav that was cut short is an error; otherwise it is a warning and the rest is used.
         contents: a file with the bytes, when `path` is but a name for them.
-        channels: input (one or two, as they are), downmix (more are mixed to two, see `downmix`) or mono.
+        channels: input (one or two, as they are; mid is the same here), downmix (more are mixed to two, see `downmix`)
+            or mono.
         stream: which stream of sound of a film is taken, from 1 on; None for the first, with a warning of others.
 
     Raises:
@@ -124,7 +126,7 @@ def probe(
 def _mixed(source: Source, channels: str) -> Source:
     """The source with the channels that are wanted of it. Raises InputError when there are too many."""
     count = source.held
-    if count > 2 and channels == "input":
+    if count > 2 and channels in ("input", "mid"):
         raise InputError(
             f"'{source.path}': has {count} channels, one or two can be separated. "
             "Give --channels downmix to mix it to stereo."
@@ -134,12 +136,13 @@ def _mixed(source: Source, channels: str) -> Source:
     return replace(source, channels=1 if channels == "mono" else min(count, 2))
 
 
-def blocks(source: Source, *, sanitize: bool = False) -> Iterator[Tensor]:
+def blocks(source: Source, *, sanitize: bool = False, again: bool = False) -> Iterator[Tensor]:
     """The samples as float32 blocks (channel, time) of at most a few seconds.
 
     Args:
         source: from `probe`.
         sanitize: samples that are not finite become zero; otherwise they are an error.
+        again: they have been read before, so nothing is said about their level.
 
     Raises:
         InputError: the file is damaged at some place, or holds samples that are not finite.
@@ -149,12 +152,12 @@ def blocks(source: Source, *, sanitize: bool = False) -> Iterator[Tensor]:
         block = torch.from_numpy(frames.T.copy())
         if not block.isfinite().all():
             block = _finite(block, source, done, sanitize=sanitize)
-        block = downmixed(block, source.channels)
+        block = downmixed(from_vorbis(block) if source.vorbis else block, source.channels)
         peak = max(peak, float(block.abs().max()))
         done += block.shape[-1]
         yield block
     _check_end(source, done)
-    if peak > _LOUD:
+    if peak > _LOUD and not again:
         log.warning("'%s': peak is %.0f times full scale; levels are kept as they are.", source.path, peak)
 
 
@@ -196,11 +199,17 @@ def _headed(path: Path, contents: Path | None, number: int | None) -> Source:
         missing = _bytes_missing(contents or path) / (width * file.samplerate)
         tags = file.copy_metadata()
         held = file.channels
-        if held > 2 and file.format == "OGG":  # in which order, is a matter of the codec
-            raise InputError(
-                f"'{path}': has {held} channels, which are known in wav and flac alone. Mix it down first."
-            )
-        return Source(path, file.samplerate, held, file.frames, missing, exact, contents, held=held, tags=tags)
+        if held > 2 and file.subtype == "OPUS" and _opus_family(contents or path) != 1:
+            raise InputError(f"'{path}': has {held} channels, and it is not said which they are. Mix it down first.")
+        return Source(path, file.samplerate, held, file.frames, missing, exact, contents, held=held, tags=tags,
+                      vorbis=file.format == "OGG")  # fmt: skip
+
+
+def _opus_family(path: Path) -> int:
+    """How the head of an Opus file maps channels (RFC 7845, 5.1.1): 1 is surround, 255 is nothing in particular."""
+    with path.open("rb") as file:
+        head = file.read(1 << 12).partition(b"OpusHead")[2]
+    return head[10] if len(head) > 10 else 255
 
 
 def _foreign(path: Path, number: int | None) -> Source:
