@@ -22,9 +22,10 @@ from stemforge.inference.guidance import resemblance
 from stemforge.inference.settings import Sampling
 from stemforge.models.embedders import Ear, Impression
 from stemforge.models.msdm import Msdm, MsdmConfig
-from stemforge.tasks.edit import METHODS, Way, edit, starts_of, way_for
+from stemforge.tasks.edit import METHODS, Way, edit, way_for
 from stemforge.tasks.edit_files import Files, Joined, open_song, open_stems
 from stemforge.tasks.edit_song import Job, Scene, changes, windows_in
+from stemforge.tasks.impute import windows_of
 from stemforge.tasks.regions import Region, checked, free_in, weights, widened
 from stemforge.types import Audio, Stems
 from tiny import tiny_network
@@ -223,7 +224,8 @@ def test_only_windows_around_the_regions_are_computed(tmp_path: Path) -> None:
     assert [(p.first, p.change.shape) for p in patches] == [(59_950, (3, 2, 4100))]
     change = patches[0].change.abs()
     assert change[..., [0, -1]].max() < 0.01 * change.max(), "no step where the fades begin"
-    assert len(starts_of(Smooth(), 12_000)) == 1 and len(starts_of(Smooth(), 12_001)) == 2
+    assert [len(windows_of(Smooth(), time)[0]) for time in (12_000, 12_001)] == [1, 2]
+    assert windows_in(Smooth(), job, segment=5) == 5 and windows_of(Smooth(), 10_100, 5) == ([0, 3750, 5100], 5000)
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,10 @@ from stemforge.cli.main import main
 from stemforge.errors import InputError, StemforgeError, UsageError
 from stemforge.inference.settings import FORGE, OFFICIAL, Sampling
 from stemforge.separators.diffusion import METHODS, DiffusionSeparator
-from stemforge.tasks.gather import adapted, read_stems
+from stemforge.tasks.gather import adapted
 from stemforge.tasks.generate import generate, windows_in
 from stemforge.tasks.impute import impute
+from stemforge.tasks.impute_files import open_given
 from stemforge.tasks.locks import Lock
 from stemforge.types import Stems
 from tiny import tiny_network
@@ -233,13 +234,16 @@ def test_impute_fills_a_part_of_a_stem(checkpoint: Path, tmp_path: Path) -> None
     for name in ("bass", "drums", "other"):
         wav(tmp_path / "song" / f"{name}.wav", 2.0, channels=1)
     call = ["impute", str(tmp_path / "song"), "-n", str(checkpoint), "-o", str(tmp_path / "out"), "--steps", "2", "-q"]
-    assert main([*call, "--keep", "bass,other", "--region", "drums=0.5:1"]) == 0
+    assert main([*call, "--keep", "bass,other", "--region", "drums=0.5:1", "--region", "drums=1.8:"]) == 0
     before, after = (
         soundfile.read(folder / "drums.wav", dtype="float32")[0]
         for folder in (tmp_path / "song", tmp_path / "out" / "tiny" / "song")
     )
-    assert np.array_equal(before[:4000], after[:4000]) and np.array_equal(before[8000:], after[8000:])
+    assert np.array_equal(before[:4000], after[:4000]) and np.array_equal(before[8000:14400], after[8000:14400])
     assert not np.allclose(before[4000:8000], after[4000:8000])
+    assert not np.allclose(before[14400:], after[14400:])
+    recipe = json.loads((tmp_path / "out" / "tiny" / "song" / "stemforge.json").read_text())["recipe"]
+    assert recipe["regions"] == {"drums": [[0.5, 1.0], [1.8, 2.0]]}
 
 
 def test_regions_that_cannot_be(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -256,8 +260,10 @@ def test_regions_that_cannot_be(checkpoint: Path, tmp_path: Path, capsys: pytest
     assert not list((tmp_path / "out").rglob("*.wav"))
 
 
-def test_impute_takes_a_song_apart_first(checkpoint: Path, tmp_path: Path) -> None:
-    """A file instead of a folder is separated, and what is kept is what separate would give."""
+def test_impute_takes_a_song_apart_first(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file instead of a folder is separated, and what is kept is what separate would give; nothing else remains."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     wav(tmp_path / "song.wav", 1.5)
     options = ["-n", str(checkpoint), "-q"]
     assert main(["impute", str(tmp_path / "song.wav"), "--keep", "bass", *options, "--steps", "2",
@@ -267,6 +273,7 @@ def test_impute_takes_a_song_apart_first(checkpoint: Path, tmp_path: Path) -> No
         soundfile.read(tmp_path / place / "tiny" / "song" / "bass.wav", dtype="float32")[0] for place in ("out", "sep")
     )
     assert np.array_equal(kept, separated)
+    assert not list((tmp_path / "tmp").iterdir())
 
 
 def kept(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -313,7 +320,7 @@ def test_a_piece_that_fails_does_not_stop_the_others(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Exit code 3 and the reason; the same command makes what is missing; one that another process has is passed."""
-    made = generate_run.generate
+    made = generate_run.generate_blocks
 
     def once(*args, seed: int, **how):
         if seed == 1:
@@ -333,11 +340,11 @@ def test_a_piece_that_fails_does_not_stop_the_others(
         "--steps",
         "2",
     ]
-    monkeypatch.setattr(generate_run, "generate", once)
+    monkeypatch.setattr(generate_run, "generate_blocks", once)
     assert main([*call, "--json", "-q"]) == 3
     assert events(capsys) == [("song", "ok"), ("song", "failed"), ("song", "ok"), ("summary", "")]
     assert sorted(p.name for p in (tmp_path / "out" / "tiny").iterdir()) == ["seed-0", "seed-2"]
-    monkeypatch.setattr(generate_run, "generate", made)
+    monkeypatch.setattr(generate_run, "generate_blocks", made)
     with Lock(tmp_path / "out" / "tiny" / "seed-1" / ".stemforge.lock").acquire():
         assert main(call) == 0
         assert "is at it" in capsys.readouterr().err
@@ -386,14 +393,15 @@ def test_stems_of_different_rates_are_refused(tmp_path: Path) -> None:
     wav(tmp_path / "bass.wav", rate=8000)
     wav(tmp_path / "drums.wav", rate=16000)
     with pytest.raises(InputError, match="rate"):
-        read_stems(tmp_path, ("bass", "drums"))
+        open_given(tmp_path, ("bass", "drums"))
 
 
 def test_stems_are_adapted_and_come_back_with_their_length(tmp_path: Path) -> None:
     """Mono and stereo, short and long: read as one block, changed to another rate and back."""
     wav(tmp_path / "bass.wav", 1.0, channels=1)
     wav(tmp_path / "DRUMS.wav", 1.5)
-    stems = read_stems(tmp_path, ("bass", "drums"))
+    given = open_given(tmp_path, ("bass", "drums"))
+    stems = Stems(given.names, torch.cat(list(given.stream()), dim=-1), given.rate)
     assert stems.samples.shape == (2, 2, 12000)
     there = adapted(stems, 11025, 1)
     assert there.samples.shape[1] == 1 and adapted(there, 8000, 2, 12000).samples.shape == (2, 2, 12000)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import platform
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stemforge.errors import DeviceError, UsageError
@@ -64,6 +68,44 @@ def out_of_memory(error: BaseException) -> bool:
     words = str(error).lower()
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return known or "out of memory" in words or "allocate memory" in words
+
+
+def described() -> dict[str, dict[str, object]]:
+    """What could compute here: the name of each device, its memory and what of it is free in GB, if it says so."""
+    import torch
+
+    found: dict[str, dict[str, object]] = {"cpu": {"name": platform.machine(), "threads": torch.get_num_threads()}}
+    with suppress(OSError, ValueError, LookupError):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        sizes = {line.partition(":")[0]: int(line.split()[1]) * 1024 for line in lines}
+        found["cpu"] |= {"memory_gb": _gb(sizes["MemTotal"]), "free_gb": _gb(sizes["MemAvailable"])}
+    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        free, memory = torch.cuda.mem_get_info(index)
+        name = torch.cuda.get_device_name(index)
+        found[f"cuda:{index}"] = {"name": name, "memory_gb": _gb(memory), "free_gb": _gb(free)}
+    if torch.backends.mps.is_available():
+        found["mps"] = {"name": "Metal", "memory_gb": _gb(torch.mps.recommended_max_memory())}
+    return found
+
+
+def _gb(size: int) -> float:
+    return round(size / 1e9, 1)
+
+
+def memory_error(device: torch.device | str) -> DeviceError:
+    """What is said when the memory is not enough for the smallest part."""
+    return DeviceError(f"device '{device}': out of memory with a single window. Try a shorter --segment, or -d cpu.")
+
+
+@contextmanager
+def memory_errors(device: torch.device | str) -> Iterator[None]:
+    """Where there is no smaller part to try, being out of memory is a DeviceError of one line."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise memory_error(device) from error
 
 
 def free_memory(device: torch.device) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 
 from stemforge.cli.inputs import check_writable
 from stemforge.cli.options import listed, sampling_of
-from stemforge.cli.synthesis import Session
+from stemforge.cli.synthesis import Rows, Session
 from stemforge.cli.synthesis_batch import Batch
 from stemforge.errors import UsageError
 from stemforge.inference.settings import default
-from stemforge.tasks.generate import generate, windows_in
+from stemforge.tasks.generate import frames_of, generate_blocks, windows_in
 
 
 def run(options: dict[str, Any]) -> int:
@@ -37,17 +37,20 @@ def _one(session: Session, stems: tuple[str, ...] | None, seed: int, folder: Pat
     sampling = sampling_of(default("generate", network.conditional), options)
     if getattr(network, "independent", False):
         session.report.note("this checkpoint knows single stems only: they will not belong together")
-    session.report.task(f"seed {seed}", sampling.steps * windows_in(network, options["duration"]))
-    made = generate(
+    segment, duration = options["segment"], options["duration"]
+    session.report.task(f"seed {seed}", sampling.steps * windows_in(network, duration, segment))
+    blocks = generate_blocks(
         network,
-        options["duration"],
+        duration,
         sampling,
         seed=seed,
         stems=stems,
+        segment=segment,
         device=session.device,
         on_step=lambda done, steps: session.report.advance(1),
     )
-    written = session.write(folder, made, mix=True)
-    recipe = {"task": "generate", "seed": seed, "duration": options["duration"], "stems": list(made.names),
+    names, rate, channels = stems or network.names, network.rate, network.channels
+    written = session.write(folder, Rows(names, rate, channels, frames_of(network, duration), blocks), mix=True)
+    recipe = {"task": "generate", "seed": seed, "duration": duration, "stems": list(names),
               "sampling": asdict(sampling)}  # fmt: skip
-    session.finish(folder, written, recipe, begun, rate=made.rate, channels=made.samples.shape[1])
+    session.finish(folder, written, recipe, begun, rate=rate, channels=channels)

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from stemforge import checkpoints
-from stemforge.audio.io import read
+from stemforge.audio.io import probe
+from stemforge.cli import lists
 from stemforge.cli.inputs import check_writable, track_name
 from stemforge.cli.options import listed, region_of, sampling_of
-from stemforge.cli.synthesis import Session
+from stemforge.cli.synthesis import Rows, Session
 from stemforge.cli.synthesis_batch import Batch
 from stemforge.errors import InputError, UsageError
 from stemforge.inference.settings import default
-from stemforge.tasks.gather import adapted, read_stems, stem_files
-from stemforge.tasks.impute import METHODS, impute, windows_in
+from stemforge.tasks.edit_files import Files
+from stemforge.tasks.files import separate_file
+from stemforge.tasks.gather import stem_files
+from stemforge.tasks.impute import METHODS, Wish, windows_in
+from stemforge.tasks.impute_files import accompanied, gain_for, names_of, open_given
 from stemforge.tasks.regions import checked
-from stemforge.tasks.separate import separate
-from stemforge.types import Stems
+from stemforge.tasks.separate import Selection
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,11 @@ class Plan:
         """Stems that must be there: those kept, and those that are filled in parts."""
         return tuple(dict.fromkeys((*self.keep, *self.regions)))
 
+    def told(self, given: Files) -> dict[str, list[list[float]]]:
+        """The regions as a sidecar has them: an end that was left out is that of the song."""
+        end = given.frames / given.rate
+        return {name: [[start, min(stop, end)] for start, stop in regions] for name, regions in self.regions.items()}
+
 
 def run(options: dict[str, Any]) -> int:
     """Impute as many times as is asked for; the exit code. Raises StemforgeError."""
@@ -52,12 +59,13 @@ def run(options: dict[str, Any]) -> int:
     top = options["out"] / session.checkpoint.name
     places = [top / (name if len(seeds) == 1 else f"{name}-{seed}") for seed in seeds]
     check_writable(options["out"])
-    given = cache(lambda: _given(session, source, plan))
     batch = Batch(session, lambda: _sources(source, plan), source.absolute().name)
-    with session.report:
+    with ExitStack() as stack:
+        given = cache(lambda: _given(session, source, plan, stack))
+        stack.enter_context(session.report)
         return batch.run(
             dict(zip(seeds, places, strict=True)),
-            lambda seed, folder: _one(session, given(), plan, seed, folder, source),
+            lambda seed, folder: _one(session, *given(), plan, seed, folder),
         )
 
 
@@ -89,57 +97,43 @@ def _sources(source: Path, plan: Plan) -> dict[str, Path]:
     return {name: found[name] for name in plan.read}
 
 
-def _given(session: Session, source: Path, plan: Plan) -> Stems:
-    """The stems that are there: from a folder, or of a song that is taken apart first."""
-    if source.is_dir():
-        return read_stems(source, plan.read)
-    session.report.note(f"{source.name}: taking it apart first")
-    found = separate(read(source), checkpoints.build(session.checkpoint, session.options["device"]))
-    return Stems(plan.read, torch.stack([found[name].samples for name in plan.read]), found.rate)
-
-
-def _one(session: Session, given: Stems, plan: Plan, seed: int, folder: Path, source: Path) -> None:
-    """One set of new stems, beside the kept ones."""
-    begun, network, frames = time.monotonic(), session.network, given.samples.shape[-1]
+def _given(session: Session, source: Path, plan: Plan, stack: ExitStack) -> tuple[Files, float]:
+    """The stems that are there, of a folder or of a song that is taken apart first, and what is done to their level."""
+    folder = source
+    if not source.is_dir():
+        session.report.note(f"{source.name}: taking it apart first")
+        folder = Path(stack.enter_context(lists.temporary()))
+        separator = checkpoints.build(session.checkpoint, session.options["device"])
+        separate_file(probe(source), folder, separator, selection=Selection(plan.read))
+    given = open_given(folder, plan.read)
     for regions in plan.regions.values():
-        checked(regions, given.rate, frames)
-    method = session.options["method"]
+        checked(regions, given.rate, given.frames)
+    return given, gain_for(given, session.network)
+
+
+def _one(session: Session, given: Files, gain: float, plan: Plan, seed: int, folder: Path) -> None:
+    """One set of new stems, beside the kept ones."""
+    begun, network, options = time.monotonic(), session.network, session.options
+    method = options["method"]
     if method == "auto":
         method = "condition" if network.conditional else "replace"
-    sampling = sampling_of(
-        default("impute" if method == "condition" else "replace", network.conditional), session.options
-    )
-    session.report.task(folder.name, sampling.steps * windows_in(network, frames / given.rate))
-    made = impute(
+    sampling = sampling_of(default("impute" if method == "condition" else "replace", network.conditional), options)
+    wish = Wish(plan.fill, plan.regions, method, options["segment"], seed)
+    made = wish.names(network, given.names)
+    windows = windows_in(network, given.frames / given.rate, wish.segment)
+    session.report.task(folder.name, sampling.steps * windows)
+    blocks = accompanied(
         network,
-        adapted(given, network.rate, network.channels),
+        given,
+        gain,
         sampling,
-        fill=plan.fill,
-        regions=plan.regions,
-        method=method,
-        seed=seed,
+        wish,
         device=session.device,
         on_step=lambda done, total: session.report.advance(1),
     )
-    channels, length = given.samples.shape[1:]
-    whole = _joined(given, adapted(made, given.rate, channels, length), plan)
-    written = session.write(folder, whole, mix=session.options["mix"])
-    recipe = {"task": "impute", "input": source.absolute().name, "seed": seed, "keep": list(plan.keep),
-              "fill": list(made.names), "regions": {k: [list(r) for r in v] for k, v in plan.regions.items()},
-              "method": method, "sampling": asdict(sampling)}  # fmt: skip
-    session.finish(folder, written, recipe, begun, rate=given.rate, channels=channels)
-
-
-def _joined(given: Stems, made: Stems, plan: Plan) -> Stems:
-    """Kept stems with the samples that they had; outside of its regions a stem keeps them too."""
-    rows = {name: given[name].samples for name in given.names}
-    for name in made.names:
-        new = made[name].samples
-        if name in plan.regions:
-            merged = rows[name].clone()
-            for start, stop in plan.regions[name]:
-                last = new.shape[-1] if stop == float("inf") else round(stop * given.rate)
-                merged[..., round(start * given.rate) : last] = new[..., round(start * given.rate) : last]
-            new = merged
-        rows[name] = new
-    return Stems(tuple(rows), torch.stack(list(rows.values())), given.rate)
+    names = names_of(given, network, wish)
+    written = session.write(folder, Rows(names, given.rate, given.channels, given.frames, blocks), mix=options["mix"])
+    recipe = {"task": "impute", "input": options["source"].absolute().name, "seed": seed, "keep": list(plan.keep),
+              "fill": list(made), "regions": plan.told(given), "method": method,
+              "sampling": asdict(sampling)}  # fmt: skip
+    session.finish(folder, written, recipe, begun, rate=given.rate, channels=given.channels)

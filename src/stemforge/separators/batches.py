@@ -10,8 +10,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from stemforge.devices import out_of_memory
-from stemforge.errors import DeviceError, UsageError
+from stemforge.devices import memory_error, out_of_memory
+from stemforge.errors import UsageError
 
 Item = TypeVar("Item")
 
@@ -77,9 +77,7 @@ class Batches:
             if not out_of_memory(error):
                 raise
             if len(group) == 1:
-                raise DeviceError(
-                    f"device '{self._device}': out of memory with a single window. Try a shorter --segment, or -d cpu."
-                ) from error
+                raise memory_error(self._device) from error
         self.size = len(group) // 2
         gc.collect()  # the traceback held what was allocated
         if self._device.type == "cuda":

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from stemforge.audio.windows import Window, hop_of, join, split, windowed
+from stemforge.devices import memory_errors
 from stemforge.errors import UsageError
 from stemforge.inference.given import Both, Given, NearlySumsTo, Observed, SumsTo
 from stemforge.inference.noise import noise_of, state_type
@@ -129,7 +130,8 @@ class DiffusionSeparator:
         if held is not None and held.shape[-1]:
             given = self._holding(given, held.to(y) * gain, shape, y)
         start = noise(y.new_empty(shape)) * self.sampling.sigma_max
-        x = self.sampling.run(self._denoise, start, given, noise, self.on_step)
+        with memory_errors(self.device):
+            x = self.sampling.run(self._denoise, start, given, noise, self.on_step)
         stems = x.movedim(1, 0).flatten(1, 2) if self._network.channels == 1 else x[0]
         return (stems / gain).float().cpu()
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from stemforge.audio.windows import eased
-from stemforge.errors import StemforgeError, UsageError
+from stemforge.devices import memory_errors
+from stemforge.errors import UsageError
 from stemforge.inference.given import Observed
 from stemforge.inference.guidance import GUIDED, Guide, Loss, guided, reconstruction
 from stemforge.inference.noise import noise_of, state_type
@@ -22,8 +23,8 @@ from stemforge.inference.operators import Kept
 from stemforge.inference.samplers import OnStep, quiet
 from stemforge.inference.settings import Sampling, default
 from stemforge.inference.wrappers import conditioned, denoiser
-from stemforge.tasks.generate import EASE, window_of
-from stemforge.tasks.impute import CONTEXT, gain_of
+from stemforge.tasks.generate import EASE, check_finite
+from stemforge.tasks.impute import gain_of, windows_of
 from stemforge.types import Denoise, Stems
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Way:
     sampling: sampler, steps, noise levels. method: of METHODS. strength: 0 to 1, how far from the original it may go;
     1 knows nothing of it. step: xi of guidance. normalised: see `Guide`. wish: of the new sound, as a loss of the stems
     (batch, stem, channel, time), whose step is always normalised; it takes the place of the reconstruction loss.
+    segment: seconds of a window; None for what suits the network.
     """
 
     sampling: Sampling
@@ -53,6 +55,7 @@ class Way:
     step: float = STEPS[True]
     normalised: bool = False
     wish: Loss | None = None
+    segment: float | None = None
 
     def __post_init__(self) -> None:
         """Raises UsageError for what cannot be."""
@@ -98,6 +101,7 @@ def way_for(
     step: float | None = None,
     normalised: bool = False,
     wish: Loss | None = None,
+    segment: float | None = None,
 ) -> Way:
     """The way with the defaults of a network; auto is conditioning where it can be told what is known.
 
@@ -111,14 +115,7 @@ def way_for(
     guides = method != "conditioning" or wish is not None
     sampling = default("guided" if guides else "impute", network.conditional)
     xi = (WISH_STEP if wish is not None or normalised else STEPS[network.conditional]) if step is None else step
-    return Way(sampling, method, strength, xi, normalised, wish)
-
-
-def starts_of(network: Joint, time: int) -> list[int]:
-    """First samples of the windows of a span; the last window ends with it."""
-    length = min(window_of(network), time)
-    hop = max(1, round(length * (1 - CONTEXT)))
-    return [min(start, time - length) for start in range(0, max(1, time - length + hop), hop)]
+    return Way(sampling, method, strength, xi, normalised, wish, segment)
 
 
 def edit(
@@ -148,6 +145,7 @@ def edit(
 
     Raises:
         UsageError: an unknown stem.
+        DeviceError: the device is out of memory.
         StemforgeError: the network gave samples that are not finite.
     """
     for name in (*stems.names, *names):
@@ -164,8 +162,7 @@ def edit(
     heard = torch.tensor([name in stems.names for name in network.names])
     made = _made(network, full * gain, known, heard, edited, way, seed, on_step) / gain
     samples = torch.where(known, full, made)[0, edited].float().cpu()
-    if not samples.isfinite().all():
-        raise StemforgeError(f"seed {seed}: the network gave samples that are not finite. Try other settings or seeds.")
+    check_finite(samples, seed)
     return Stems(names, samples, stems.rate)
 
 
@@ -180,7 +177,7 @@ def _made(
     on_step: OnStep,
 ) -> Tensor:
     """All stems (batch, stem, channel, time), their free parts made anew window by window."""
-    starts, length = starts_of(network, full.shape[-1]), min(window_of(network), full.shape[-1])
+    starts, length = windows_of(network, full.shape[-1], way.segment)
     denoise = denoiser(network, hidden=~heard if network.conditional and not bool(heard.all()) else None)
     done, out = known.clone(), full.clone()
     for index, start in enumerate(starts):
@@ -192,7 +189,8 @@ def _made(
 
         if not bool(clear[:, edited].all()):
             stems = out[..., cut].to(state_type(out.device))
-            window = _window(network, denoise, stems, clear, way, seed * 1_000_003 + index, step)
+            with memory_errors(out.device):
+                window = _window(network, denoise, stems, clear, way, seed * 1_000_003 + index, step)
             out[..., cut] = eased(window, clear, round(EASE * network.rate)).to(out)
             done[..., cut] = True
     return out

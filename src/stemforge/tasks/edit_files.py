@@ -75,9 +75,13 @@ class Files:
         rows = torch.stack([self._part(source, first, end) for source in self.sources])
         return functional.pad(rows, (0, last - end))
 
-    def stream(self) -> Iterator[Tensor]:
-        """All rows in blocks."""
-        parts = [_cut(self._converted(blocks(source), source.rate), self.frames) for source in self.sources]
+    def stream(self, *, again: bool = False) -> Iterator[Tensor]:
+        """All rows in blocks. again: what is odd about them has been said."""
+        found = (blocks(source, again=again) for source in self.sources)
+        parts = [
+            _cut(self._converted(rows, source.rate), self.frames)
+            for rows, source in zip(found, self.sources, strict=True)
+        ]
         for rows in zip(*parts, strict=True):
             yield torch.stack(rows)
 
@@ -256,7 +260,9 @@ def patched(rows: Tensor, at: int, patches: Sequence[Patch]) -> Tensor:
 
 def _counted(source: Source) -> Source:
     """With the number of samples that it really has, where its header may be wrong."""
-    return source if source.exact else replace(source, frames=sum(block.shape[-1] for block in blocks(source)))
+    if source.exact:
+        return source
+    return replace(source, frames=sum(block.shape[-1] for block in blocks(source, again=True)))
 
 
 def _cut(found: Iterator[Tensor], frames: int, size: int = _BLOCK) -> Iterator[Tensor]:

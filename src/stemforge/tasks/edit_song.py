@@ -13,10 +13,11 @@ from torch.nn import functional
 
 from stemforge.audio.windows import eased
 from stemforge.inference.samplers import OnStep, quiet
-from stemforge.tasks.edit import Way, edit, starts_of
+from stemforge.tasks.edit import Way, edit
 from stemforge.tasks.edit_files import MIX, Patch, Piece
 from stemforge.tasks.gather import adapted
 from stemforge.tasks.generate import EASE
+from stemforge.tasks.impute import windows_of
 from stemforge.tasks.regions import Region, free_in, weights, widened
 from stemforge.types import Audio, Stems
 
@@ -60,10 +61,10 @@ class Scene:
     stems: Stems
 
 
-def windows_in(network: Joint, job: Job) -> int:
-    """How many windows an edit takes."""
+def windows_in(network: Joint, job: Job, segment: float | None = None) -> int:
+    """How many windows of so many seconds an edit takes; None for those that suit the network."""
     scale = network.rate / job.piece.rate
-    return sum(len(starts_of(network, max(1, round(span.length * scale)))) for span in job.spans)
+    return sum(len(windows_of(network, max(1, round(span.length * scale)), segment)[0]) for span in job.spans)
 
 
 def scene_of(job: Job, span: Region, separate: Callable[[Audio], Stems], names: Sequence[str]) -> Scene:

@@ -1,17 +1,20 @@
 """New music: all stems together, or some of them, as long as one likes.
 
 A piece longer than one window is continued: each window after the first is given the end of the one before it and
-generates what follows.
+generates what follows. Nothing else of what was made is held, so memory does not grow with the length.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import torch
 from torch import Tensor
 
 from stemforge.audio.windows import eased
+from stemforge.devices import memory_errors
 from stemforge.errors import StemforgeError, UsageError
 from stemforge.inference.given import Free, Given, Observed
 from stemforge.inference.noise import noise_of, state_type
@@ -31,29 +34,55 @@ CONTEXT = 0.5
 """Share of a window that is given when a piece is continued."""
 
 
-def window_of(network: Joint) -> int:
-    """Samples of a window."""
-    return round((WINDOW if network.conditional else network.segment) * network.rate)
+def window_of(network: Joint, segment: float | None = None) -> int:
+    """Samples of a window of `segment` seconds; None for what suits the network. Raises UsageError for none at all."""
+    if segment is None:
+        segment = WINDOW if network.conditional else network.segment
+    if not 0 < segment < math.inf:
+        raise UsageError(f"segment {segment:g}: must be more than 0 s. Leave --segment out for what suits.")
+    return max(1, round(segment * network.rate))
 
 
-def windows_in(network: Joint, seconds: float) -> int:
+def windows_in(network: Joint, seconds: float, segment: float | None = None) -> int:
     """How many windows a piece takes."""
-    length, total = window_of(network), max(1, round(seconds * network.rate))
+    length, total = window_of(network, segment), frames_of(network, seconds)
     return 1 + max(0, -(-(total - length) // (length - int(CONTEXT * length))))
 
 
+def frames_of(network: Joint, seconds: float) -> int:
+    """How many samples a piece has."""
+    return max(1, round(seconds * network.rate))
+
+
+def generate(network: Joint, seconds: float, sampling: Sampling, **how: Unpack[How]) -> Stems:
+    """The blocks of `generate_blocks` as one, in memory; arguments and errors as there."""
+    samples = torch.cat(list(generate_blocks(network, seconds, sampling, **how)), dim=-1)
+    return Stems(how.get("stems") or network.names, samples, network.rate)
+
+
+class How(TypedDict, total=False):
+    """What can be chosen when a piece is made; see `generate_blocks`."""
+
+    seed: int
+    stems: tuple[str, ...] | None
+    segment: float | None
+    device: torch.device | str
+    on_step: OnStep
+
+
 @torch.no_grad()
-def generate(
+def generate_blocks(
     network: Joint,
     seconds: float,
     sampling: Sampling,
     *,
     seed: int = 0,
     stems: tuple[str, ...] | None = None,
+    segment: float | None = None,
     device: torch.device | str = "cpu",
     on_step: OnStep = quiet,
-) -> Stems:
-    """Stems (stem, channel, time) of a new piece at the rate of the network.
+) -> Iterator[Tensor]:
+    """Stems (stem, channel, time) of a new piece at the rate of the network, block by block, float32 on the CPU.
 
     Args:
         network: joint denoiser on `device`.
@@ -62,11 +91,13 @@ def generate(
         seed: of the noise.
         stems: which are wanted, None for all; a network that knows marginals never hears the others, any other network
             generates them too and they are left out.
+        segment: seconds of a window; None for what suits the network.
         device: where the network is.
         on_step: called with (steps done, steps in all), over all windows.
 
     Raises:
         UsageError: an unknown stem, or no length.
+        DeviceError: the device is out of memory.
         StemforgeError: the network gave samples that are not finite.
     """
     wanted = network.names if stems is None else stems
@@ -77,24 +108,29 @@ def generate(
         raise UsageError(f"{seconds:g} s of {len(wanted)} stems: nothing to generate. Try --duration 12.")
     hidden = torch.tensor([name not in wanted for name in network.names])
     denoise = denoiser(network, hidden=hidden if network.conditional and bool(hidden.any()) else None)
-    total, count = max(1, round(seconds * network.rate)), windows_in(network, seconds)
-    length = min(window_of(network), total)
+    left, count = frames_of(network, seconds), windows_in(network, seconds, segment)
+    length = min(window_of(network, segment), left)
     like = torch.empty(1, len(network.names), network.channels, length, dtype=state_type(torch.device(device)))
     like = like.to(device)
-    piece = like[..., :0]
+    kept, context = [network.names.index(name) for name in wanted], like[..., :0]
     for index in range(count):
-        context = piece[..., piece.shape[-1] - int(CONTEXT * length) :] if index else piece
 
         def step(done: int, steps: int, index: int = index) -> None:
             on_step(index * steps + done, count * steps)
 
-        window = _window(network, denoise, like, context, sampling, seed * 1_000_003 + index, step)
-        piece = torch.cat([piece, window[..., context.shape[-1] :]], dim=-1)
-    kept = [network.names.index(name) for name in wanted]
-    samples = piece[0, kept, :, :total].float().cpu()
+        with memory_errors(device):
+            window = _window(network, denoise, like, context, sampling, seed * 1_000_003 + index, step)
+        new = window[0, kept, :, context.shape[-1] :][..., :left].float().cpu()
+        check_finite(new, seed)
+        yield new
+        left -= new.shape[-1]
+        context = window[..., length - int(CONTEXT * length) :].clone()
+
+
+def check_finite(samples: Tensor, seed: int) -> None:
+    """Raises StemforgeError unless all samples are finite."""
     if not samples.isfinite().all():
         raise StemforgeError(f"seed {seed}: the network gave samples that are not finite. Try other settings or seeds.")
-    return Stems(tuple(wanted), samples, network.rate)
 
 
 def _window(

@@ -2,25 +2,32 @@
 
 Two ways: `condition`, where the network is told which stems are clean (trained for it), and `replace`, where the given
 stems are shown at the noise level of the rest (MSDM, https://arxiv.org/abs/2302.02257, section 3.2), for any network.
+
+A long song is filled window by window; the beginning of each is the end of the one before. Only the window that is
+computed is held, so memory does not grow with the length.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from stemforge.audio.feed import Feed
 from stemforge.audio.windows import eased
-from stemforge.errors import StemforgeError, UsageError
+from stemforge.devices import memory_errors
+from stemforge.errors import UsageError
 from stemforge.inference.given import Observed
 from stemforge.inference.noise import noise_of, state_type
 from stemforge.inference.samplers import OnStep, quiet
 from stemforge.inference.settings import Sampling
 from stemforge.inference.wrappers import conditioned, denoiser
-from stemforge.tasks.generate import EASE, window_of
-from stemforge.types import Stems
+from stemforge.tasks.generate import EASE, check_finite, window_of
+from stemforge.types import Denoise, Stems
 
 if TYPE_CHECKING:
     from stemforge.models.registry import Joint
@@ -32,80 +39,193 @@ CONTEXT = 0.25
 """Share of a window that the window before it has filled."""
 
 
-def windows_in(network: Joint, seconds: float) -> int:
+SHORT = 300.0
+"""Seconds of given stems up to which their level is measured at once, in float32; longer ones are in parts."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is to be made beside the stems that are given.
+
+    fill: names to generate; None for all that are not given, where there are no regions. Stems neither given nor filled
+    are not heard. regions: for stems that are given, the parts (from, to) in seconds that are generated anew. method:
+    condition or replace. segment: seconds of a window; None for what suits the network. seed: of the noise.
+    """
+
+    fill: tuple[str, ...] | None = None
+    regions: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
+    method: str = "condition"
+    segment: float | None = None
+    seed: int = 0
+
+    def names(self, network: Joint, given: tuple[str, ...]) -> tuple[str, ...]:
+        """Of the stems that are generated, wholly or in parts. Raises UsageError: unknown, or nothing to do."""
+        return _wanted(network, given, self.fill, self.regions, self.method)
+
+    def known(self, given: tuple[str, ...], names: tuple[str, ...], span: tuple[int, int], rate: int) -> Tensor:
+        """Which samples of a span (first, last) are given: bool (1, stem, 1, time), for stems called `names`."""
+        first, last = span
+        known = torch.zeros(1, len(names), 1, last - first, dtype=torch.bool)
+        for name in given:
+            row = known[0, names.index(name), 0]
+            row[:] = True
+            for start, stop in self.regions.get(name, []):
+                end = last if math.isinf(stop) else round(stop * rate)
+                row[max(0, round(start * rate) - first) : max(0, end - first)] = False
+        return known
+
+
+def windows_in(network: Joint, seconds: float, segment: float | None = None) -> int:
     """How many windows a song of that length takes."""
-    return len(_starts(network, max(1, round(seconds * network.rate))))
+    return len(windows_of(network, max(1, round(seconds * network.rate)), segment)[0])
 
 
-def _starts(network: Joint, time: int) -> list[int]:
-    """First samples of the windows of a song; the last window ends with it."""
-    length = _length(network, time)
+def windows_of(network: Joint, time: int, segment: float | None = None) -> tuple[list[int], int]:
+    """First samples of the windows of a song, the last of which ends with it, and their length."""
+    length = min(window_of(network, segment), time)
     hop = max(1, round(length * (1 - CONTEXT)))
-    return [min(start, time - length) for start in range(0, max(1, time - length + hop), hop)]
+    return [min(start, time - length) for start in range(0, max(1, time - length + hop), hop)], length
 
 
-def _length(network: Joint, time: int) -> int:
-    return min(window_of(network), time)
-
-
-@torch.no_grad()
 def impute(
     network: Joint,
     given: Stems,
     sampling: Sampling,
     *,
     fill: tuple[str, ...] | None = None,
-    regions: dict[str, list[tuple[float, float]]] | None = None,
+    regions: Mapping[str, Sequence[tuple[float, float]]] | None = None,
     method: str = "condition",
+    segment: float | None = None,
     seed: int = 0,
     device: torch.device | str = "cpu",
     on_step: OnStep = quiet,
 ) -> Stems:
-    """The stems that were not given, (stem, channel, time) at the rate of the network, as long as the given ones.
+    """The blocks of `impute_blocks` as one, in memory; the given stems are at the rate and width of the network."""
+    wish = Wish(fill, regions or {}, method, segment, seed)
+    song = Song([given.samples], given.names, given.samples.shape[-1], gain_of(given))
+    blocks = impute_blocks(network, song, sampling, wish, device=device, on_step=on_step)
+    return Stems(wish.names(network, given.names), torch.cat(list(blocks), dim=-1), given.rate)
+
+
+@dataclass(frozen=True)
+class Song:
+    """Given stems: blocks (stem, channel, time) of `frames` samples in all, at the rate and width of the network.
+
+    gain: brings them to the level that the network knows, see `gain_of` and `gain_over`.
+    """
+
+    blocks: Iterable[Tensor]
+    names: tuple[str, ...]
+    frames: int
+    gain: float
+
+
+@torch.no_grad()
+def impute_blocks(
+    network: Joint,
+    song: Song,
+    sampling: Sampling,
+    wish: Wish,
+    *,
+    device: torch.device | str = "cpu",
+    on_step: OnStep = quiet,
+) -> Iterator[Tensor]:
+    """The stems that are wished, blocks (stem, channel, time) that last as long as the song, float32 on the CPU.
 
     Args:
         network: joint denoiser on `device`.
-        given: at the rate and with the channels of the network.
+        song: what is given.
         sampling: sampler, steps, noise levels; of each window.
-        fill: names to generate; None for all that are not given. Stems neither given nor filled are not heard.
-        regions: for stems that are given, the parts (from, to) in seconds that are generated anew.
-        method: condition or replace.
-        seed: of the noise.
+        wish: what is made.
         device: where the network is.
         on_step: called with (steps done, steps in all), over all windows.
 
-    Long songs are filled window by window; the beginning of each is the end of the one before.
-
     Raises:
         UsageError: an unknown stem or method, or nothing to do.
+        DeviceError: the device is out of memory.
         StemforgeError: the network gave samples that are not finite.
     """
-    regions = regions or {}
-    wanted = _wanted(network, given, fill, regions, method)
-    names, rate, time = network.names, network.rate, given.samples.shape[-1]
-    full = torch.zeros(1, len(names), network.channels, time, device=device)
-    known = torch.zeros(1, len(names), 1, time, dtype=torch.bool, device=device)
-    for name in given.names:
-        full[0, names.index(name)] = given[name].samples.to(full)
-        known[0, names.index(name)] = True
-        for start, stop in regions.get(name, []):
-            last = time if math.isinf(stop) else round(stop * rate)
-            known[0, names.index(name), :, round(start * rate) : last] = False
-    gain = gain_of(given)
-    heard = torch.tensor([name in (*wanted, *given.names) for name in names])
-    filled = _filled(network, full * gain, known, heard, sampling, method, seed, on_step) / gain
-    kept = [names.index(name) for name in wanted]
-    samples = torch.where(known, full, filled)[0, kept].float().cpu()
-    if not samples.isfinite().all():
-        raise StemforgeError(f"seed {seed}: the network gave samples that are not finite. Try other settings or seeds.")
-    return Stems(tuple(wanted), samples, rate)
+    names, rate, wanted = network.names, network.rate, wish.names(network, song.names)
+    heard = torch.tensor([name in (*wanted, *song.names) for name in names])
+    denoise = denoiser(network, hidden=~heard if network.conditional and not bool(heard.all()) else None)
+    given, made = [names.index(name) for name in song.names], [names.index(name) for name in wanted]
+    starts, length = windows_of(network, song.frames, wish.segment)
+    feed, tape, at = Feed(song.blocks), _Tape.empty(len(names), network.channels, device), 0
+    for index, start in enumerate(starts):
+        if start > at:
+            yield tape.result(made, start - at, song.gain, wish.seed)
+            tape, at = tape.after(start - at), start
+        behind = at + tape.full.shape[-1]
+        rows = torch.zeros(1, len(names), network.channels, at + length - behind)
+        rows[0, given] = feed.take(at + length - behind)
+        known = wish.known(song.names, names, (behind, at + length), rate)
+        tape = tape.longer(rows.to(device), known.to(device), song.gain)
+
+        def step(done: int, steps: int, index: int = index) -> None:
+            on_step(index * steps + done, len(starts) * steps)
+
+        if not bool(tape.done.all()):
+            with memory_errors(device):
+                _fill(network, denoise, tape, sampling, wish, wish.seed * 1_000_003 + index, step)
+    yield tape.result(made, length, song.gain, wish.seed)
+
+
+@dataclass
+class _Tape:
+    """A part of a song: what is given of it (batch, stem, channel, time) and where; what is made of it and where.
+
+    What is given has its own level, what is made that of the network.
+    """
+
+    full: Tensor
+    known: Tensor
+    out: Tensor
+    done: Tensor
+
+    @classmethod
+    def empty(cls, stems: int, channels: int, device: torch.device | str) -> _Tape:
+        rows = torch.zeros(1, stems, channels, 0, device=device)
+        known = torch.zeros(1, stems, 1, 0, dtype=torch.bool, device=device)
+        return cls(rows, known, rows, known)
+
+    def longer(self, full: Tensor, known: Tensor, gain: float) -> _Tape:
+        """With more of the song behind it."""
+        more = (full, known, full * gain, known)
+        return _Tape(*(torch.cat(pair, dim=-1) for pair in zip(self._parts(), more, strict=True)))
+
+    def after(self, count: int) -> _Tape:
+        """Without its first samples."""
+        return _Tape(*(part[..., count:].clone() for part in self._parts()))
+
+    def result(self, stems: list[int], count: int, gain: float, seed: int) -> Tensor:
+        """The first samples of some stems, what is given as it was. Raises StemforgeError: they are not finite."""
+        full, known, out = (part[..., :count] for part in (self.full, self.known, self.out))
+        samples = torch.where(known, full, out / gain)[0, stems].float().cpu()
+        check_finite(samples, seed)
+        return samples
+
+    def _parts(self) -> tuple[Tensor, ...]:
+        return self.full, self.known, self.out, self.done
+
+
+def _fill(
+    network: Joint, denoise: Denoise, tape: _Tape, sampling: Sampling, wish: Wish, seed: int, on_step: OnStep
+) -> None:
+    """One window: what is done on the tape is given, the rest is generated."""
+    clear, stems = tape.done.clone(), tape.out.to(state_type(tape.out.device))
+    noise = noise_of(network, seed)
+    given = Observed(stems, clear, noised=wish.method == "replace")
+    bound = denoise if wish.method == "replace" else conditioned(denoise, clear)
+    window = sampling.run(bound, noise(stems) * sampling.sigma_max, given, noise, on_step)
+    tape.out = eased(window, clear, round(EASE * network.rate)).to(tape.out)
+    tape.done = torch.ones_like(tape.done)
 
 
 def _wanted(
     network: Joint,
-    given: Stems,
+    given: tuple[str, ...],
     fill: tuple[str, ...] | None,
-    regions: dict[str, list[tuple[float, float]]],
+    regions: Mapping[str, Sequence[tuple[float, float]]],
     method: str,
 ) -> tuple[str, ...]:
     """Names of the stems that are going to be generated, wholly or in parts."""
@@ -113,12 +233,12 @@ def _wanted(
         raise UsageError(f"method '{method}': unknown. Give one of {', '.join(METHODS)}.")
     if method == "condition" and not network.conditional:
         raise UsageError("method condition: this network cannot be told what is known. Give --method replace.")
-    for name in (*given.names, *(fill or ()), *regions):
+    for name in (*given, *(fill or ()), *regions):
         if name not in network.names:
             raise UsageError(f"stem '{name}': this checkpoint has {', '.join(network.names)}.")
-    if both := sorted(set(given.names) & set(fill or ())):
+    if both := sorted(set(given) & set(fill or ())):
         raise UsageError(f"stem '{both[0]}': is kept and filled. Name it in one of --keep and --fill.")
-    missing = tuple(n for n in network.names if n not in given.names) if fill is None and not regions else fill or ()
+    missing = tuple(n for n in network.names if n not in given) if fill is None and not regions else fill or ()
     wanted = tuple(name for name in network.names if name in missing or name in regions)
     if not wanted:
         raise UsageError("nothing to fill: every stem is kept. Keep fewer, or give --fill or --region.")
@@ -127,39 +247,22 @@ def _wanted(
 
 def gain_of(given: Stems) -> float:
     """What brings the given stems to the level that they have in training songs."""
-    power = sum(10 ** (LEVEL_DB.get(name, -26.0) / 10) for name in given.names)
-    level = float(given.samples.sum(dim=0).square().mean())
+    return _gain(given.names, float(given.samples.sum(dim=0).square().mean()))
+
+
+def gain_over(blocks: Iterable[Tensor], names: tuple[str, ...], rate: int) -> float:
+    """The same for stems in blocks (stem, channel, time) of that rate."""
+    parts: list[Tensor] = []
+    energy, count, frames = 0.0, 0, 0
+    for block in blocks:
+        parts.append(block.sum(dim=0))
+        count, frames = count + parts[-1].numel(), frames + block.shape[-1]
+        if frames > SHORT * rate:
+            energy += sum(float(part.double().square().sum()) for part in parts)
+            parts = []
+    return _gain(names, energy / count if not parts else float(torch.cat(parts, dim=-1).square().mean()))
+
+
+def _gain(names: tuple[str, ...], level: float) -> float:
+    power = sum(10 ** (LEVEL_DB.get(name, -26.0) / 10) for name in names)
     return math.sqrt(power / level) if level > 1e-10 else 1.0
-
-
-def _filled(
-    network: Joint,
-    full: Tensor,
-    known: Tensor,
-    heard: Tensor,
-    sampling: Sampling,
-    method: str,
-    seed: int,
-    on_step: OnStep,
-) -> Tensor:
-    """All stems (batch, stem, channel, time): what is known as it is, the rest generated window by window."""
-    starts, length = _starts(network, full.shape[-1]), _length(network, full.shape[-1])
-    denoise = denoiser(network, hidden=~heard if network.conditional and not bool(heard.all()) else None)
-    done = known.clone()
-    out = full.clone()
-    for index, start in enumerate(starts):
-        cut = slice(start, start + length)
-        clear, stems = done[..., cut].clone(), out[..., cut].to(state_type(out.device))
-        if bool(clear.all()):
-            continue
-        noise = noise_of(network, seed * 1_000_003 + index)
-        given = Observed(stems, clear, noised=method == "replace")
-        bound = denoise if method == "replace" else conditioned(denoise, clear)
-
-        def step(at: int, steps: int, index: int = index) -> None:
-            on_step(index * steps + at, len(starts) * steps)
-
-        window = sampling.run(bound, noise(stems) * sampling.sigma_max, given, noise, step)
-        out[..., cut] = eased(window, clear, round(EASE * network.rate)).to(out)
-        done[..., cut] = True
-    return out
