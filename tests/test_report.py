@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def sheet(*names: str, seconds: float = 1.0, **changes) -> Sheet:
 
 @pytest.mark.parametrize("size", [7, 100, 1000])
 def test_waves_are_those_of_all_samples(size: int) -> None:
-    """Lowest, highest and RMS of each column, whatever the blocks are; what comes too late or not at all is no error."""
+    """Lowest, highest and RMS of each column, whatever the blocks are; what comes too late is left out."""
     samples = torch.randn(2, 1000, generator=torch.Generator().manual_seed(1))
     wave = Wave(30, 900)
     for block in samples.split(size, dim=-1):
@@ -150,7 +151,7 @@ def test_the_page_says_levels_times_and_settings() -> None:
     levels = re.findall(r'class="level">([^<]+)<', text)
     assert re.fullmatch(r"\N{MINUS SIGN}\d\.\d LUFS, peak 0\.0 dBFS", levels[0]) and levels[1] == "silent"
     assert "left: 25.000%; width: 25.000%" in text and "Region 0:59.25 to 0:59.50" in text
-    assert '<span style="left: 100.000%">1:00.0</span>' in text and "<dt>seed</dt><dd>7</dd>" in text
+    assert '<span class="last" style="left: 100.000%">1:00.0</span>' in text and "<dt>seed</dt><dd>7</dd>" in text
 
 
 def test_names_cannot_break_the_page() -> None:
@@ -159,15 +160,18 @@ def test_names_cannot_break_the_page() -> None:
     text = page.html(made)
     assert text == page.html(made) and text.count("<script>") == 1 and "alert(1)</script>" not in text
     assert "<title>&lt;/h1&gt;&lt;script&gt;" in text and "{{ 7 * 7 }} \\udcff" in text
-    assert "src=\"http" not in text and "url(" not in text
+    assert 'src="http' not in text and "url(" not in text
     assert 'href="./%3C/h1%3E%3Cscript' in text and "default-src &#39;none&#39;" not in text
 
 
 def test_sounds_too_long_for_the_page_are_taken_from_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The page says so, and stays small."""
     monkeypatch.setattr(sound, "MOST_BYTES", 1000)
-    text = page.html(sheet("bass", "so low", seconds=2.0))
+    made = sheet("bass", "so low", seconds=2.0)
+    original = replace(made.lanes[0], name="original", group="Original", file=None)
+    text = page.html(replace(made, lanes=[original, *made.lanes]))
     assert 'src="./so%20low.wav"' in text and "audio/mpeg" not in text and "Too long to hold" in text
+    assert text.count("<audio") == 2 and 'class="switch"' not in text
     assert len(text) < 120_000
 
 

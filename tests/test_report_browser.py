@@ -105,7 +105,8 @@ def test_it_stops_at_the_end(tab: Browser, file: Path) -> None:
     tab.open(file)
     tab.press(" ")
     tab.until(PLAYING)
-    click = """(() => { const pictures = document.querySelector(".pictures"), box = pictures.getBoundingClientRect();
+    click = """(() => { const pictures = document.querySelector(".pictures");
+        const box = pictures.getBoundingClientRect();
         pictures.dispatchEvent(new MouseEvent("click", { clientX: box.left + 0.98 * box.width, bubbles: true })); })()"""
     tab.ask(click)
     assert tab.ask(AT) > 0.9 * SECONDS
@@ -129,7 +130,9 @@ def test_solo_and_mute_by_buttons(tab: Browser, file: Path) -> None:
 
 def test_light_dark_and_narrow(tab: Browser, file: Path) -> None:
     """Dark paper where the system is dark; on a telephone nothing is wider than the screen."""
-    lightness = "getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).slice(0, 3).reduce((a, b) => a + +b, 0)"
+    lightness = (
+        "getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).slice(0, 3).reduce((a, b) => a + +b, 0)"
+    )
     tab.open(file)
     assert tab.ask(lightness) > 3 * 230 and "invert" in tab.ask("getComputedStyle(document.images[0]).filter")
     tab.open(file, dark=True)
@@ -144,7 +147,13 @@ def test_without_scripts_there_are_pictures_and_players(tab: Browser, file: Path
     try:
         tab.open(file)
         shown = "[...document.querySelectorAll('{}')].filter((node) => node.getClientRects().length).length"
-        assert [tab.ask(shown.format(what)) for what in ("audio", "img", ".wave", ".transport", ".solo")] == [4, 4, 4, 0, 0]
+        assert [tab.ask(shown.format(what)) for what in ("audio", "img", ".wave", ".transport", ".solo")] == [
+            4,
+            4,
+            4,
+            0,
+            0,
+        ]
     finally:
         tab.call("Emulation.setScriptExecutionDisabled", value=False)
 

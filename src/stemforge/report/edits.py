@@ -52,7 +52,7 @@ def sheet_of(title: str, task: str, job: Job, variations: Mapping[str, Path]) ->
 
 def _settings(facts: Mapping[str, Any], variations: Mapping[str, Path]) -> list[tuple[str, str]]:
     """What the sidecar of the first variation says; with several of them without what is of one alone."""
-    own = {"seed", "elapsed s", "gain", "peak"} if len(variations) > 1 else set()
+    own = {"seed", "elapsed, s", "gain", "peak"} if len(variations) > 1 else set()
     return [(name, value) for name, value in rows(facts) if name not in own]
 
 

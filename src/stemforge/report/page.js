@@ -83,7 +83,8 @@
   }
 
   const inside = playing.every((lane) => lane.audio.src.startsWith("data:"));
-  const small = seconds * playing.length * 48000 * 2 * 4 < 9e8;
+  const most = matchMedia("(pointer: coarse)").matches ? 2e8 : 9e8;  // bytes of decoded sound that a device bears
+  const small = seconds * playing.length * 48000 * 2 * 4 < most;
   let engine = null, loading = null, position = 0;
   let wanted = false, running = false, turns = 0, next = 0;
   let group = Number(body.dataset.group), previous = playing.find((lane) => lane.group !== group)?.group ?? group;

@@ -6,6 +6,7 @@ import base64
 import math
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -20,6 +21,7 @@ from stemforge.report.sound import bitrate_for
 MINUS = "\N{MINUS SIGN}"
 
 _TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 3600)
+_MOST_THREADS = 4
 _HEADROOM_DB = 3.0
 _QUIETEST = 0.02  # what fills a waveform at least
 
@@ -54,7 +56,8 @@ def html(sheet: Sheet) -> str:
 
     folder = Path(__file__).parent
     bitrate = bitrate_for(sheet.seconds * len(sheet.lanes))
-    views = [looked_at(lane, sheet.seconds, bitrate) for lane in sheet.lanes]
+    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
+        views = list(pool.map(lambda lane: looked_at(lane, sheet.seconds, bitrate), sheet.lanes))
     groups = list(dict.fromkeys(lane.group for lane in sheet.lanes))
     environment = Environment(loader=FileSystemLoader(folder), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.get_template("page.html").render(

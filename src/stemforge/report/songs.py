@@ -19,6 +19,7 @@ MIX = "mix"
 STEMS, ORIGINAL, MIXTURE = "Stems", "Original", "Mixture"
 
 _DONE = {"separate": "Taken apart", "impute": "Completed", "generate": "Generated"}
+_UNITS = {"rate": "rate, Hz", "leftover_db": "leftover, dB", "elapsed_s": "elapsed, s", "lufs": "loudness, LUFS"}
 _SHOWN = 16  # letters of a sha256
 
 
@@ -71,13 +72,13 @@ def sheet_of(
 def rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What a sidecar says of how it was made, as names and values; what is not set is left out."""
     made = {name: value for name, value in facts.items() if name not in ("schema", "outputs", "recipe", "report")}
-    return list(_flat({**facts["recipe"], **made}))
+    return list(dict.fromkeys(_flat({**facts["recipe"], **made})))
 
 
 def _flat(found: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
     for name, value in found.items():
         words = f"{above}, {name}" if above and above != "settings" else name
-        words = words.replace("_", " ")
+        words = _UNITS.get(name, words.replace("_", " "))
         if isinstance(value, dict):
             yield from _flat(value, words)
         elif value is not None and value is not False and value != []:
@@ -88,7 +89,8 @@ def _value(name: str, value: object) -> str:
     if name == "sha256":
         return f"{str(value)[:_SHOWN]}…"
     if isinstance(value, list):
-        return ", ".join(_value("", part) for part in value)
+        pairs = value and all(isinstance(part, list) for part in value)
+        return ", ".join(" to ".join(_value("", end) for end in part) if pairs else _value("", part) for part in value)
     if isinstance(value, float):
         return f"{value:.6g}".replace("-", MINUS, 1 if value < 0 else 0)
     return "yes" if value is True else str(value)
