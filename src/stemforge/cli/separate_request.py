@@ -39,6 +39,8 @@ class Request:
     ext: str | None
     stems: str | None
     two_stems: str | None
+    vocals: bool
+    vocals_with: str | None
     other_method: str
     device: str
     precision: str

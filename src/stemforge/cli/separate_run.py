@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from stemforge import checkpoints
 from stemforge.audio.io import Source, probe
@@ -19,10 +20,13 @@ from stemforge.cli.layout import DEFAULT, Layout
 from stemforge.cli.layout import check as check_layout
 from stemforge.cli.separate_flow import Flow
 from stemforge.cli.separate_request import Request
+from stemforge.cli.separate_vocals import Stages, stages
 from stemforge.errors import InputError, SpaceError, StemforgeError, UsageError
 from stemforge.separators.diffusion import DiffusionSeparator, Likelihood
 from stemforge.separators.network import NetworkSeparator, Options
-from stemforge.tasks.separate import all_names
+from stemforge.tasks import files
+from stemforge.tasks.cascade import Cascade
+from stemforge.types import Separator
 
 
 @dataclass
@@ -30,7 +34,7 @@ class Run:
     """One run over all songs: what is built once, and the tally."""
 
     request: Request
-    checkpoint: checkpoints.Checkpoint
+    stages: Stages
     report: console.Report
     layout: Layout
     flow: Flow
@@ -43,32 +47,65 @@ class Run:
     codes: list[int] = field(default_factory=list)
     warned: dict[Path, list[str]] = field(default_factory=dict)
 
+    @property
+    def checkpoint(self) -> checkpoints.Checkpoint:
+        """That of the stems, but for vocals that were taken out before."""
+        return self.stages.main
+
     @cached_property
     def sha256(self) -> str:
         """Of the weights, fetched first if they are not here, and verified."""
-        if checkpoints.state(self.checkpoint) == "not pulled":
-            self.report.note(f"checkpoint {self.checkpoint.name}: downloading")
-        return checkpoints.verify(self.checkpoint)[checkpoints.WEIGHTS]
+        return self._sha256(self.checkpoint)
 
     @cached_property
-    def separator(self) -> NetworkSeparator | DiffusionSeparator:
-        """Built when the first song needs it."""
+    def voice(self) -> dict[str, str] | None:
+        """Name and sha256 of the checkpoint that takes the vocals out before, as a sidecar says it."""
+        found = self.stages.voice
+        return None if found is None else {"name": found.name, "sha256": self._sha256(found)}
+
+    def _sha256(self, checkpoint: checkpoints.Checkpoint) -> str:
+        if checkpoint.repo and checkpoints.state(checkpoint) == "not pulled":
+            self.report.note(f"checkpoint {checkpoint.name}: downloading")
+        return checkpoints.verify(checkpoint)[checkpoint.weights.name]
+
+    def recipe(self, item: Item, source: Source) -> dict[str, Any]:
+        """All that the stems of a song depend on."""
+        voice, settings = self.voice, self.request.settings
+        return files.recipe(
+            source.file, self.checkpoint.name, self.sha256, settings, name=item.path.name, vocals=voice
+        )
+
+    @cached_property
+    def last(self) -> NetworkSeparator | DiffusionSeparator:
+        """The separator of the checkpoint, built when the first song needs it."""
         r = self.request
         options: Options = {name: getattr(r, name) for name in Options.__annotations__}  # type: ignore[assignment]
         options["steps"] = 1 if r.steps is None else r.steps
         given: Likelihood = {**r.likelihood, "steps": r.steps}
         separator = checkpoints.build(self.checkpoint, r.device, method=r.method, likelihood=given, **options)
-        r.selection.check(all_names(separator.names))
         level = 0 if r.device == "auto" else 1
-        self.report.note(f"checkpoint {self.checkpoint.name} on {separator.device}", level)
+        self.report.note(f"checkpoint {self.stages.name} on {separator.device}", level)
         if r.shifts > 1:
             self.report.note(f"{r.shifts} shifts: every song takes {r.shifts} times as long")
         return separator
 
     @cached_property
+    def separator(self) -> Separator:
+        """The same, behind the one that takes the vocals out if there is one."""
+        r, voice = self.request, self.stages.voice
+        separator: Separator = self.last
+        if voice is not None:
+            first = checkpoints.build(
+                voice, r.device, overlap=r.overlap, precision=r.precision, batch_size=r.batch_size
+            )
+            separator = Cascade(first, separator)
+        r.selection.check(self.stages.named(self.last.names))
+        return separator
+
+    @cached_property
     def names(self) -> tuple[str, ...]:
-        """Of all stems that the checkpoint can give."""
-        return all_names(self.checkpoint.stems or self.separator.names)
+        """Of all stems that can be written."""
+        return self.stages.stems or self.stages.named(self.last.names)
 
     def failed(self, item: Item, error: StemforgeError) -> None:
         """Tell and count a song that failed; where the disk is full the run is over."""
@@ -112,14 +149,12 @@ class Run:
 def run(request: Request) -> int:
     """Separate all songs of a request; the exit code. Raises StemforgeError for what concerns no single song."""
     request.check()
-    checkpoint = checkpoints.find(request.checkpoint)
-    if checkpoint.stems is not None:
-        request.selection.check(all_names(checkpoint.stems))
-    layout = Layout(
-        request.out, checkpoint.name, request.seed, DEFAULT if request.filename is None else request.filename
-    )
+    chosen = stages(request)
+    if chosen.stems is not None:
+        request.selection.check(chosen.stems)
+    layout = Layout(request.out, chosen.name, request.seed, DEFAULT if request.filename is None else request.filename)
     gathered = _gathered(request)
-    kept = None if checkpoint.stems is None else request.selection.names(all_names(checkpoint.stems))
+    kept = None if chosen.stems is None else request.selection.names(chosen.stems)
     check_layout(layout, gathered.items, kept, request.encoding.container)
     if request.to_stdout:
         _check_stdout(gathered)
@@ -130,7 +165,7 @@ def run(request: Request) -> int:
     with ExitStack() as stack:
         report = stack.enter_context(console.Report(request.progress, -1 if request.quiet else request.verbose))
         flow = stack.enter_context(Flow(request.jobs, sanitize=request.sanitize))
-        work = Run(request, checkpoint, report, layout, flow)
+        work = Run(request, chosen, report, layout, flow)
         if request.to_stdout or any(item.path == lists.STDIN for item in gathered.items):
             work.temporary = Path(stack.enter_context(lists.temporary()))
         if request.to_stdout:

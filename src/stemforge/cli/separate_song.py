@@ -20,10 +20,12 @@ from stemforge.cli.separate_flow import Facts, Writing
 from stemforge.errors import OutputError, StemforgeError
 from stemforge.report import songs
 from stemforge.separators.diffusion import LONGEST, DiffusionSeparator
+from stemforge.separators.middle import MiddleSeparator
 from stemforge.separators.shifted import ShiftedSeparator
 from stemforge.tasks import files
 from stemforge.tasks.files import Place, Unwritten
 from stemforge.tasks.locks import Lock, LockedError
+from stemforge.types import Separator
 
 if TYPE_CHECKING:
     from stemforge.cli.separate_run import Run
@@ -42,7 +44,7 @@ def separate_song(run: Run, item: Item, source: Source, following: Source | None
     run.current = item.path
     if run.request.dry_run:
         return _plan(run, item, source, place)
-    recipe = files.recipe(source.file, run.checkpoint.name, run.sha256, run.request.settings, name=item.path.name)
+    recipe = run.recipe(item, source)
     try:
         lock = _lock(run, place, recipe)
     except LockedError as error:
@@ -62,8 +64,8 @@ def separate_song(run: Run, item: Item, source: Source, following: Source | None
 def _plan(run: Run, item: Item, source: Source, place: Place) -> None:
     """What would be done with a song; nothing is written, and nothing downloaded."""
     there = place.manifest.exists() and not place.unfinished() and run.request.policy in (None, "skip", "error")
-    if there and checkpoints.state(run.checkpoint) != "not pulled":
-        recipe = files.recipe(source.file, run.checkpoint.name, run.sha256, run.request.settings, name=item.path.name)
+    if there and all(checkpoints.state(one) != "not pulled" for one in run.stages.all):
+        recipe = run.recipe(item, source)
         try:
             if _is_done(run, place, recipe):
                 return _skip(run, item, place, "already there")
@@ -224,14 +226,15 @@ def _computed(run: Run, song: _Song, source: Source, following: Source | None) -
             raise _StoppedError
 
     on_done = on_block
-    if isinstance(separator, DiffusionSeparator):
+    if isinstance(run.last, DiffusionSeparator):
         each = min(LONGEST, source.seconds) / shifts
-        separator.on_step = lambda done, steps: on_block(each / steps)
+        run.last.on_step = lambda done, steps: on_block(each / steps)
         on_done = _nothing
+    heard: Separator = separator if shifts == 1 else ShiftedSeparator(separator, shifts)
     return files.compute_file(
         source,
         song.place,
-        separator if shifts == 1 else ShiftedSeparator(separator, shifts),
+        MiddleSeparator(heard) if request.channels == "mid" else heard,
         run.flow.blocks(source, following),
         selection=request.selection,
         encoding=request.encoding,
@@ -250,7 +253,7 @@ def _written(run: Run, song: _Song, source: Source, unwritten: Unwritten) -> Fac
         "channels": source.channels,
         **outcome.as_json(),
         "seed": run.request.seed,
-        "device": str(run.separator.device),
+        "device": str(run.last.device),
         "elapsed_s": round(time.monotonic() - song.begun, 3),
     }
     files.remove_stale(song.place, keep=set(facts["outputs"].values()))
@@ -282,6 +285,7 @@ def _tell_done(run: Run, item: Item, place: Place, facts: dict[str, Any]) -> Non
         folder=str(place.folder),
         checkpoint=run.checkpoint.name,
         checkpoint_sha256=run.sha256,
+        **({} if run.voice is None else {"vocals": run.voice}),
         seconds=seconds,
         **facts,
     )

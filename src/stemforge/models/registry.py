@@ -80,10 +80,31 @@ def _isdm(config: dict[str, Any]) -> nn.Module:
     return Isdm.from_config(config)
 
 
+def _glow(config: dict[str, Any]) -> nn.Module:
+    from stemforge.models.glow import Flows
+
+    return Flows.from_config(config)
+
+
+def _spleeter(config: dict[str, Any]) -> nn.Module:
+    from stemforge.models.spleeter import Spleeter
+
+    return Spleeter.from_config(config)
+
+
+def _htdemucs(config: dict[str, Any]) -> nn.Module:
+    from stemforge.models.demucs import HtDemucs
+
+    return HtDemucs(config)
+
+
 ARCHITECTURES: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
     "forge": _forge,
     "msdm-unet": _msdm,
     "isdm-unet": _isdm,
+    "spleeter": _spleeter,
+    "htdemucs": _htdemucs,
+    "glow": _glow,
 }
 
 LARGEST = 1 << 24

@@ -225,17 +225,24 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 def recipe(
-    path: Path, checkpoint: str, sha256: str, settings: dict[str, Any], name: str | None = None
+    path: Path,
+    checkpoint: str,
+    sha256: str,
+    settings: dict[str, Any],
+    name: str | None = None,
+    vocals: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """All that the samples of the stems depend on: the bytes of the input, the weights, the settings.
 
-    `name` stands for the input where `path` is a copy of it.
+    `name` stands for the input where `path` is a copy of it. `vocals`: name and sha256 of the checkpoint that took them
+    out before, if one did.
     """
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "input": {"name": as_text(name or path.name), "bytes": path.stat().st_size, "sha256": digest},
         "checkpoint": {"name": checkpoint, "sha256": sha256},
+        **({} if vocals is None else {"vocals": vocals}),
         "settings": settings,
     }
 
@@ -261,6 +268,8 @@ def difference(folder: Path | Place, wanted: dict[str, Any]) -> str | None:
             return "the input was another one"
         if found["checkpoint"]["sha256"] != wanted["checkpoint"]["sha256"]:
             return f"the checkpoint was {found['checkpoint']['name']} with other weights"
+        if found.get("vocals") != wanted.get("vocals"):
+            return "its vocals came from elsewhere"
         for key in sorted(wanted["settings"].keys() | found["settings"].keys()):
             before, now = found["settings"].get(key), wanted["settings"].get(key)
             if before != now:

@@ -58,7 +58,7 @@ def separate_blocks(
         separator: gives stems that sum to the mixture at its own rate.
         levels: is filled while the blocks pass.
     """
-    waiting = _Queue()
+    waiting = Queue()
 
     def fed() -> Iterator[Tensor]:
         for block in blocks:
@@ -123,8 +123,8 @@ class Selection:
             if name not in names:
                 near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
                 guess = f" Did you mean {near[0]}?" if near else ""
-                if name.lower() in ("vocals", "voice", "vocal") and OTHER in names:
-                    guess = f" Voices are in {OTHER}. Give --{'two-stems' if self.two_stems else 'stems'} {OTHER}."
+                if name.lower() in ("voice", "vocal"):
+                    guess = " A voice is called vocals."
                 raise UsageError(f"stem '{name}': this checkpoint has {', '.join(names)}.{guess}")
 
     def names(self, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -145,7 +145,7 @@ class Selection:
         return torch.stack([stems[one], torch.cat([stems[:one], stems[one + 1 :]]).sum(dim=0)])
 
 
-class _Queue:
+class Queue:
     """Blocks (channel, time) in, blocks of other lengths out, in order."""
 
     def __init__(self) -> None:

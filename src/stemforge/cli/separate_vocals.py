@@ -1,0 +1,68 @@
+"""`--vocals`: which checkpoint takes the voice out before the other stems are separated, if any."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stemforge import checkpoints
+from stemforge.errors import UsageError
+from stemforge.tasks.cascade import VOICE
+from stemforge.tasks.separate import all_names
+
+if TYPE_CHECKING:
+    from stemforge.cli.separate_request import Request
+
+DEFAULT = "spleeter-2stem"
+
+
+@dataclass(frozen=True)
+class Stages:
+    """`main` gives the stems. With a `voice`, that one takes the vocals out before, and `main` hears the rest."""
+
+    main: checkpoints.Checkpoint
+    voice: checkpoints.Checkpoint | None = None
+
+    @property
+    def all(self) -> tuple[checkpoints.Checkpoint, ...]:
+        """One or two."""
+        return (self.main,) if self.voice is None else (self.voice, self.main)
+
+    @property
+    def name(self) -> str:
+        """Of the folder that the stems go to: the checkpoints in the order of their work."""
+        return "+".join(checkpoint.name for checkpoint in self.all)
+
+    @property
+    def stems(self) -> tuple[str, ...] | None:
+        """Names of all that can be written, None when only loading the checkpoint tells them."""
+        return None if self.main.stems is None else self.named(self.main.stems)
+
+    def named(self, stems: tuple[str, ...]) -> tuple[str, ...]:
+        """The same for a main checkpoint with these stems."""
+        return (VOICE, *all_names(stems)) if self.voice else all_names(stems)
+
+
+def stages(request: Request) -> Stages:
+    """The checkpoints of a request. Where nothing but vocals is asked for, the one that knows them is enough.
+
+    Raises as `checkpoints.find` does, and UsageError for a voice that cannot be had as it is asked for.
+    """
+    main, chosen = checkpoints.find(request.checkpoint), request.selection
+    asked = VOICE in (chosen.two_stems, *(chosen.stems or ()))
+    if not (request.vocals or request.vocals_with or asked):
+        return Stages(main)
+    if VOICE in (main.stems or ()):
+        if request.vocals_with:
+            raise UsageError(
+                f"--vocals-with {request.vocals_with}: checkpoint '{main.name}' has a stem {VOICE} itself. Leave it out."
+            )
+        return Stages(main)
+    voice = checkpoints.find(request.vocals_with or DEFAULT)
+    if VOICE not in (voice.stems or (VOICE,)):
+        raise UsageError(
+            f"--vocals-with {request.vocals_with}: has no stem {VOICE}, but {', '.join(voice.stems or ())}. "
+            f"See stemforge checkpoints list --stem {VOICE}."
+        )
+    alone = chosen.two_stems == VOICE or chosen.stems == (VOICE,)
+    return Stages(voice) if alone else Stages(main, voice)

@@ -1,0 +1,57 @@
+"""Voice first: one separator takes the voice out of a mixture, another takes apart what is left.
+
+With the voice v of the first one, the second one hears the accompaniment a = y - v and nothing else, and its stems add
+up to a: all stems of both add up to the mixture. What of the voice is left in a is there once, and the second separator
+weighs it as it weighs all that it hears, most of it into `other`. Other ways of sharing it out were measured and none
+was better: docs/vocals.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from stemforge.errors import UsageError
+from stemforge.tasks.separate import Queue, all_names, separate_blocks
+from stemforge.types import Separator
+
+VOICE = "vocals"
+
+
+class Cascade:
+    """A separator of two: `vocals` of the first, then the stems that the second finds in the rest.
+
+    It works at the higher rate of the two and with as many channels as either has, so that nothing of the voice is
+    lost to a second one of a narrow band. Memory does not grow with the length of the song.
+
+    Args:
+        first: has a stem `vocals`; its other stems are added up.
+        second: has none.
+
+    Raises:
+        UsageError: they have the stems otherwise.
+    """
+
+    def __init__(self, first: Separator, second: Separator) -> None:
+        if VOICE not in first.names:
+            raise UsageError(f"the first separator has no stem {VOICE}, but {', '.join(first.names)}. Give another.")
+        if VOICE in second.names:
+            raise UsageError(f"the second separator has {VOICE} itself. Use it alone, without another before it.")
+        self.first, self.second = first, second
+        self.names = (VOICE, *all_names(second.names))
+        self.rate, self.channels = max(first.rate, second.rate), max(first.channels, second.channels)
+
+    def stream(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Mixture blocks (channel, time) in, stem blocks (stem, channel, time) out, in all of the same length."""
+        voices = Queue()
+        place = self.first.names.index(VOICE)
+
+        def accompaniment() -> Iterator[Tensor]:
+            for mixture, stems in separate_blocks(blocks, self.rate, self.channels, self.first):
+                voices.push(stems[place])
+                yield mixture - stems[place]
+
+        for rest, stems in separate_blocks(accompaniment(), self.rate, self.channels, self.second):
+            yield torch.cat([voices.take(rest.shape[-1])[None], stems])
