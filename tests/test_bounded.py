@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from stemforge.audio.feed import Feed, lasting
 from stemforge.audio.windows import eased
+from stemforge.devices import WEIGHTS, memory_errors
 from stemforge.errors import DeviceError
 from stemforge.inference.given import Free, Observed
 from stemforge.inference.noise import noise_of
@@ -228,6 +229,17 @@ def test_out_of_memory_names_the_segment() -> None:
     for call in calls:
         with pytest.raises(DeviceError, match=r"device 'cpu': out of memory .* Try a shorter --segment, or -d cpu"):
             call()
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    """Only being out of memory is translated; the weights have words of their own."""
+    with pytest.raises(RuntimeError, match="shape"), memory_errors("cpu"):
+        raise RuntimeError("shape")
+    with (
+        pytest.raises(DeviceError, match="'cuda:1': out of memory with the weights alone"),
+        memory_errors("cuda:1", WEIGHTS),
+    ):
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 def test_shorter_windows_are_heard_by_the_network() -> None:

@@ -103,6 +103,7 @@ ALBUM = {"forge/a b/*.wav", "forge/x/c/*.wav", "forge/d/*.wav"}
         (["xargs"], {"forge/a b/*.wav", "forge/c/*.wav"}),
         (["parallel"], {"forge/a b/*.wav"}),
         (["--report"], ALBUM),
+        (["doctor"], ALBUM),
         (["--json"], ALBUM),
         (["--max-duration"], ALBUM),
         (["--start"], None),

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import torch
 
 DEVICES = "auto, cpu, cuda, cuda:N or mps"
+WINDOW = "with a single window. Try a shorter --segment, or -d cpu"
+WEIGHTS = "with the weights alone. Close what else is on it, or try -d cpu"
 
 
 def check_name(name: str) -> str:
@@ -92,20 +94,20 @@ def _gb(size: int) -> float:
     return round(size / 1e9, 1)
 
 
-def memory_error(device: torch.device | str) -> DeviceError:
+def memory_error(device: torch.device | str, what: str = WINDOW) -> DeviceError:
     """What is said when the memory is not enough for the smallest part."""
-    return DeviceError(f"device '{device}': out of memory with a single window. Try a shorter --segment, or -d cpu.")
+    return DeviceError(f"device '{device}': out of memory {what}.")
 
 
 @contextmanager
-def memory_errors(device: torch.device | str) -> Iterator[None]:
+def memory_errors(device: torch.device | str, what: str = WINDOW) -> Iterator[None]:
     """Where there is no smaller part to try, being out of memory is a DeviceError of one line."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
-        raise memory_error(device) from error
+        raise memory_error(device, what) from error
 
 
 def free_memory(device: torch.device) -> None:

@@ -47,6 +47,13 @@ def place(repo: str, revision: str) -> Path:
     return Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" / "snapshots" / revision
 
 
+def cache() -> Path:
+    """The folder of the Hub's cache."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
 def page(repo: str) -> str:
     """The address of a repository in a browser."""
     from huggingface_hub import constants

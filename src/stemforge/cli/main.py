@@ -22,7 +22,9 @@ import typer
 from stemforge import __version__
 from stemforge.cli import console
 from stemforge.cli.checkpoints import app as checkpoints
+from stemforge.cli.common import applied, hoisted, versions
 from stemforge.cli.data import app as data
+from stemforge.cli.doctor import doctor
 from stemforge.cli.edit import app as edit
 from stemforge.cli.evaluate import evaluate
 from stemforge.cli.generate import generate
@@ -44,6 +46,7 @@ app.command()(generate)
 app.command()(impute)
 app.command()(evaluate)
 app.command()(train)
+app.command()(doctor)
 app.add_typer(checkpoints, name="checkpoints")
 app.add_typer(edit, name="edit")
 app.add_typer(data, name="data")
@@ -56,21 +59,45 @@ class Terminated(BaseException):
 def _version(wanted: bool) -> None:
     if wanted:
         console.result(f"stemforge {__version__}")
+        for name, found in versions().items():
+            console.result(f"{name} {found}")
         raise typer.Exit
 
 
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Show the version and exit.")
+        bool,
+        typer.Option(
+            "--version", "-V", callback=_version, is_eager=True, help="Show the versions that matter, and exit."
+        ),
     ] = False,
+    log_file: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Add every line of the run, and of what went wrong, to FILE; anywhere."),
+    ] = None,
+    color: Annotated[
+        str, typer.Option(help="auto, always or never; anywhere. NO_COLOR and FORCE_COLOR are honoured.")
+    ] = "auto",
 ) -> None:
     """Take songs apart and put new ones together."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command line, without the name of the program; the exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        arguments, common = hoisted(given)
+        with applied(common, given):
+            code = _main(arguments)
+            console.log.info("exit code %d", code)
+            return code
+    except StemforgeError as error:
+        console.error(str(error))
+        return error.exit_code
+
+
+def _main(arguments: list[str]) -> int:
     try:
         code = app(args=arguments, prog_name="stemforge", standalone_mode=False)
         if code == INTERRUPTED:
@@ -93,10 +120,12 @@ def _other(error: Exception, *, verbose: bool) -> int:
     """Errors of the parser, which know how to say what is wrong, and those that nobody expected."""
     say = getattr(error, "format_message", None)
     if say is None:
+        text = "".join(traceback.format_exception(error)).rstrip()
+        logged = console.logged(text)
         if verbose:
-            traceback.print_exception(error)
-        hint = "" if verbose else " Run it again with -v for the place, and report it."
-        console.error(f"unexpected {type(error).__name__}: {error}.{hint}")
+            print(text, file=sys.stderr)
+        place = "" if verbose else f" See {logged} for the place" if logged else " Run it again with -v for the place"
+        console.error(f"unexpected {type(error).__name__}: {error}.{place}{', and report it.' if place else ''}")
         return 1
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "stemforge"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +14,7 @@ from stemforge.audio.windows import split
 from stemforge.audio.writer import Encoding, StemWriter, Written
 from stemforge.cli import console, pages
 from stemforge.cli.options import Output, choice, seed_of
-from stemforge.devices import check_name, choose
+from stemforge.devices import WEIGHTS, check_name, choose, memory_errors
 from stemforge.errors import UsageError
 from stemforge.report import songs
 from stemforge.tasks import files
@@ -58,6 +59,10 @@ class Session:
         check_name(options["device"])
         pages.check(bool(options.get("report_html")))
         choice(options["progress"], console.PROGRESS, "--progress")
+        if (segment := options["segment"]) is not None and not 0 < segment < math.inf:
+            raise UsageError(
+                f"--segment {segment:g}: must be more than 0 s. Leave it out for what suits the checkpoint."
+            )
         verbosity = -1 if options["quiet"] else options["verbose"]
         report = console.Report(options["progress"], verbosity)
         found = checkpoints.find(options["checkpoint"])
@@ -79,7 +84,8 @@ class Session:
     def network(self) -> Joint:
         """Built when it is needed. Raises CheckpointError, and UsageError for a network that cannot sample."""
         _ = self.sha256
-        network = checkpoints.network_of(self.checkpoint).to(self.device)
+        with memory_errors(self.device, WEIGHTS):
+            network = checkpoints.network_of(self.checkpoint).to(self.device)
         if not hasattr(network, "denoise"):
             raise UsageError(f"checkpoint '{self.checkpoint.name}': cannot generate, only separate. Name another one.")
         self.report.note(f"checkpoint {self.checkpoint.name} on {self.device}", 1)
