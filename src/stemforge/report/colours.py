@@ -37,7 +37,7 @@ class Colour:
         """From nearly black to nearly white through the hue, lightness in equal steps: (steps, 3), uint8."""
         share = np.linspace(0, 1, steps)
         chroma = self.strength * 0.16 * np.sin(np.pi * share**0.8)
-        return np.rint(255 * srgb(0.16 + 0.81 * share, chroma, np.full(steps, self.hue))).astype(np.uint8)
+        return np.asarray(np.rint(255 * srgb(0.16 + 0.81 * share, chroma, self.hue)), dtype=np.uint8)
 
 
 def colour_of(name: str) -> Colour:
@@ -53,7 +53,7 @@ def srgb(lightness: np.ndarray | float, chroma: np.ndarray | float, hue: np.ndar
     angle = np.radians(hue)
     lab = np.stack(np.broadcast_arrays(lightness, chroma * np.cos(angle), chroma * np.sin(angle)), axis=-1)
     linear = np.clip((lab @ _TO_LMS.T) ** 3 @ _TO_RGB.T, 0, 1)
-    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return np.asarray(np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055))
 
 
 def _written(colour: np.ndarray) -> str:
