@@ -28,6 +28,8 @@ def shipped() -> dict[str, Path]:
 def settings(path: Path, changes: list[str]) -> TrainConfig:
     """The config with key=value changes applied. path: a file, or the name of a config of `shipped`.
 
+    `stem` is short for network.names with that one.
+
     Raises:
         InputError: there is no such file.
         UsageError: it is no TOML, a key does not exist, or a value has the wrong type.
@@ -42,6 +44,8 @@ def settings(path: Path, changes: list[str]) -> TrainConfig:
         raise UsageError(f"config '{path}': {error}. Mend that line.") from error
     for change in changes:
         _apply(change, table)
+    if "stem" in table:
+        table["network"] = {**table.get("network", {}), "names": [table.pop("stem")]}
     return _checked(table, path)
 
 

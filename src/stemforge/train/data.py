@@ -20,7 +20,7 @@ from stemforge.train import layouts
 from stemforge.train.files import Float, Quarantine, Stem, StemFile, stem_of
 from stemforge.train.layouts import Wanted
 
-Task = Literal["separate", "denoise", "generate", "impute", "inpaint", "diffuse"]
+Task = Literal["separate", "denoise", "generate", "impute", "inpaint", "diffuse", "flow"]
 TASKS: tuple[Task, ...] = ("separate", "denoise", "generate", "impute", "inpaint")
 
 

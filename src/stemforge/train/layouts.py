@@ -4,6 +4,7 @@ plain    a folder a song with one file a stem: ours, MUSDB18-HQ (https://sigsep.
          the four classes of MSDM (https://github.com/gladia-research-group/multi-source-diffusion-models)
 folders  a folder a song with a folder a stem, whose files are added up: MoisesDB (https://music.ai/research/#datasets)
 slakh    TrackNNNNN/stems/*.flac with a metadata.yaml that names the instruments (http://www.slakh.com)
+files    for a network of one stem, where nothing is named after it: every sound file is a song of that stem alone
 
 A song has stems under the names of its data set. `Wanted` says which of them make up which stem of a network.
 """
@@ -95,6 +96,8 @@ def find(folder: Path, wanted: Wanted) -> list[SongFiles]:
             f"songs '{folder}': holds {' and '.join(splits)} side by side. Give one of them, as '{folder / splits[0]}'."
         )
     songs = list(_walk(folder, wanted, set(), top=True))
+    if not songs and len(wanted.names) == 1:
+        songs = [SongFiles(path.parent, "files", {wanted.names[0]: (path,)}) for path in _alone(folder, set())]
     if not songs:
         raise InputError(
             f"songs '{folder}': no folder with {', '.join(wanted.names)} in it. Name stems as the network does, "
@@ -123,6 +126,18 @@ def _listed(place: Path) -> list[Path]:
         return sorted(path for path in place.iterdir() if not path.name.startswith("."))
     except OSError as error:
         raise InputError(f"songs '{place}': cannot be read: {error.strerror}. Check its permissions.") from None
+
+
+def _alone(place: Path, seen: set[Path]) -> Iterator[Path]:
+    """Every sound file at any depth but mixtures; each real folder once, and hidden ones never."""
+    if (real := place.resolve()) in seen:
+        return
+    seen.add(real)
+    entries = _listed(place)
+    yield from (path for path in _sounds([p for p in entries if p.is_file()]) if _label(path.stem) not in MIXTURES)
+    for below in entries:
+        if below.is_dir():
+            yield from _alone(below, seen)
 
 
 def _sounds(paths: list[Path]) -> list[Path]:

@@ -2,6 +2,7 @@
 
 forge     every task at once, Muon and AdamW; score: active SI-SDR improvement in dB
 msdm-unet, isdm-unet   as published, see `diffusion`; score: minus the loss on fixed windows with fixed noise
+glow    as published, see `flow`; score: minus the loss on fixed pieces
 """
 
 from __future__ import annotations
@@ -15,18 +16,21 @@ from torch import Tensor, nn
 
 from stemforge.errors import UsageError
 from stemforge.models.forge import Forge
+from stemforge.models.glow import Flows
 from stemforge.models.msdm import Isdm, Msdm
 from stemforge.models.registry import ARCHITECTURES
 from stemforge.train.data import Batch, Batches, Crops, Song, Variety
 from stemforge.train.diffusion import Windows, diffusion_loss
 from stemforge.train.files import Float
+from stemforge.train.flow import Pieces as FlowPieces
+from stemforge.train.flow import flow_loss
 from stemforge.train.loss import denoising_loss, separation_loss
 from stemforge.train.validate import excerpts, validate
 
 if TYPE_CHECKING:
     from stemforge.train.trainer import TrainConfig
 
-Trained: TypeAlias = Forge | Msdm | Isdm
+Trained: TypeAlias = Forge | Msdm | Isdm | Flows
 Pieces: TypeAlias = list[Float] | list[Batch]
 
 
@@ -51,7 +55,8 @@ def optimizers_of(network: nn.Module, config: TrainConfig) -> list[torch.optim.O
     Networks without blocks of this kind get the Adam of their authors.
     """
     if not isinstance(network, Forge):
-        return [torch.optim.Adam(network.parameters(), lr=config.rate, betas=(0.9, 0.99))]
+        momenta = (0.9, 0.999) if isinstance(network, Flows) else (0.9, 0.99)
+        return [torch.optim.Adam(network.parameters(), lr=config.rate, betas=momenta)]
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, weight in network.named_parameters():
@@ -85,12 +90,16 @@ def batches_of(songs: list[Song], network: Trained, config: TrainConfig, seed: i
         level, channels = network.config.level_db, network.channels
         variety = Variety(config.remix, config.left_out, config.augment)
         return Crops(songs, names, network.rate, config.seconds, count, seed, config.shares, level, channels, variety)
+    if isinstance(network, Flows):
+        return FlowPieces(songs, names, network.rate, config.seconds, count, seed, config.augment)
     return Windows(songs, names, network.config.samples, count, seed)
 
 
 def loss_of(network: Trained, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
     """The loss of the batch's task."""
     mixture = batch.mixture
+    if isinstance(network, Flows):
+        return flow_loss(network, batch.stems, _dither(batch))
     if isinstance(network, Forge) and batch.task == "separate" and mixture is not None:
         return separation_loss(network, mixture, batch.stems)
     noise = _noise(network, batch)
@@ -99,11 +108,18 @@ def loss_of(network: Trained, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor
     return diffusion_loss(network, batch.stems, batch.sigma[:, 0, 0], noise)
 
 
-def _noise(network: Trained, batch: Batch) -> Tensor:
+def _noise(network: Forge | Msdm | Isdm, batch: Batch) -> Tensor:
     """Noise of this part of the batch, as it is when the batch is whole."""
     (first, parts), like = batch.part, batch.stems
     whole = like.new_empty(1).expand(len(like) * parts, *like.shape[1:])
     return network.noise(whole, torch.Generator().manual_seed(batch.seed))[first::parts]
+
+
+def _dither(batch: Batch) -> Tensor:
+    """Uniform in [0, 1), in the same way."""
+    (first, parts), like = batch.part, batch.stems
+    whole = torch.rand(len(like) * parts, *like.shape[1:], generator=torch.Generator().manual_seed(batch.seed))
+    return whole[first::parts].to(like)
 
 
 def pieces_of(songs: list[Song], network: Trained, config: TrainConfig) -> Pieces:
@@ -120,8 +136,11 @@ def scores_of(network: Trained, pieces: Pieces) -> Mapping[str, float]:
     if isinstance(network, Forge):
         return validate(network, cast("list[Float]", pieces))
     device = next(network.parameters()).device
-    losses = [loss_of(network, to_device(batch, device))[1]["diffusion"] for batch in cast("list[Batch]", pieces)]
-    return {"loss": float(torch.stack(losses).mean())}
+    found = [loss_of(network, to_device(batch, device)) for batch in cast("list[Batch]", pieces)]
+    if isinstance(network, Flows):
+        figures = {name: float(torch.stack([parts[name] for _, parts in found]).mean()) for name in network.names}
+        return {**figures, "loss": sum(figures.values()) / len(figures)}
+    return {"loss": float(torch.stack([parts["diffusion"] for _, parts in found]).mean())}
 
 
 def score_of(figures: Mapping[str, float]) -> float:
