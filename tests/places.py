@@ -22,6 +22,7 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     make_checkpoint(tmp_path / "ck" / "bands")
     (tmp_path / "ck" / "own.toml").write_text(checkpoints.entry_for(tmp_path / "ck" / "bands", default=True))
     monkeypatch.setenv("STEMFORGE_CHECKPOINTS", str(tmp_path / "ck" / "own.toml"))
+    monkeypatch.setenv("STEMFORGE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     for name in ("STEMFORGE_MODEL", "STEMFORGE_OUT", "STEMFORGE_DEVICE"):

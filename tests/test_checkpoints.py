@@ -38,9 +38,10 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_packaged_checkpoint_is_complete() -> None:
     """All entries of checkpoints.toml have what they need, their files are there, and one is the default."""
     for checkpoint in checkpoints.available().values():
-        checkpoints.verify(checkpoint)
         assert checkpoint.table["architecture"] in ARCHITECTURES
-        assert (checkpoint.folder / "README.md").is_file(), "a model card"
+        if checkpoint.repo is None:
+            checkpoints.verify(checkpoint)
+            assert (checkpoint.folder / "README.md").is_file(), "a model card"
     assert sum(checkpoint.default for checkpoint in checkpoints.available().values()) <= 1
 
 

@@ -17,7 +17,7 @@ from stemforge.audio.io import blocks, probe
 from stemforge.cli.main import main
 from stemforge.errors import InputError
 
-CODES = {0, 2, 3, 4, 7}
+CODES = {0, 2, 3, 4, 5, 7}
 
 
 @pytest.fixture(autouse=True)

