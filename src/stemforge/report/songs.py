@@ -111,7 +111,7 @@ def _lane(name: str, source: Source, recipe: Mapping[str, Any], path: str, key: 
     marks = regions.get(name, []) if isinstance(regions, dict) else []
     note = "kept" if name in recipe.get("keep", ()) else "new" if name in recipe.get("fill", ()) and not marks else ""
     seconds = source.frames / source.rate
-    ends = tuple((start, min(stop if stop is not None else seconds, seconds)) for start, stop in marks)
+    ends = tuple((start, min(stop, seconds)) for start, stop in marks)
     return Lane(name, STEMS, lambda: blocks(source), source.rate, source.channels, colour_of(name), key, path, note,
                 ends)  # fmt: skip
 
