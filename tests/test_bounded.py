@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from stemforge.audio.feed import Feed, lasting
 from stemforge.audio.windows import eased
-from stemforge.devices import WEIGHTS, memory_errors
+from stemforge.devices import LOADING, memory_errors
 from stemforge.errors import DeviceError
 from stemforge.inference.given import Free, Observed
 from stemforge.inference.noise import noise_of
@@ -179,10 +179,10 @@ def test_the_level_of_a_long_song_is_that_of_all_of_it(monkeypatch: pytest.Monke
     assert gain_over(blocks, stems.names, RATE) == pytest.approx(gain_of(stems), rel=1e-6)
 
 
-def test_an_hour_of_impute_holds_what_ten_minutes_do() -> None:
+def test_half_an_hour_of_impute_holds_what_six_minutes_do() -> None:
     """The largest array, and how far reading runs ahead of writing, are a window and blocks whatever the length."""
     found = []
-    for minutes in (10, 60):
+    for minutes in (6, 30):
         tape, written, ahead = Tape(minutes), 0, 0
         with Largest() as largest:
             gain = gain_for(tape, Pair())
@@ -195,10 +195,10 @@ def test_an_hour_of_impute_holds_what_ten_minutes_do() -> None:
     assert found == [2 * 60 * RATE] * 2, "two stems of one window"
 
 
-def test_an_hour_of_new_music_holds_a_window() -> None:
-    """The largest array of an hour is that of ten minutes: two stems of a window."""
+def test_half_an_hour_of_new_music_holds_a_window() -> None:
+    """The largest array of half an hour is that of six minutes: two stems of a window."""
     found = []
-    for minutes in (10, 60):
+    for minutes in (6, 30):
         with Largest() as largest:
             assert sum(block.shape[-1] for block in generate_blocks(Pair(), minutes * 60, STEP, segment=60.0)) == (
                 minutes * 60 * RATE
@@ -237,7 +237,7 @@ def test_other_errors_stay_what_they_are() -> None:
         raise RuntimeError("shape")
     with (
         pytest.raises(DeviceError, match="'cuda:1': out of memory with the weights alone"),
-        memory_errors("cuda:1", WEIGHTS),
+        memory_errors("cuda:1", LOADING),
     ):
         raise torch.OutOfMemoryError("CUDA out of memory")
 

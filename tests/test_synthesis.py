@@ -16,6 +16,7 @@ from stemforge.cli import generate_run
 from stemforge.cli.main import main
 from stemforge.errors import InputError, StemforgeError, UsageError
 from stemforge.inference.settings import FORGE, OFFICIAL, Sampling
+from stemforge.models.forge import Forge
 from stemforge.separators.diffusion import METHODS, DiffusionSeparator
 from stemforge.tasks.gather import adapted
 from stemforge.tasks.generate import generate, windows_in
@@ -386,6 +387,37 @@ def test_impossible_requests_are_one_line(
     error = capsys.readouterr().err.strip().splitlines()
     assert len(error) == 1 and error[0].startswith("stemforge: error: ")
     assert {p.name for p in tmp_path.iterdir()} == {"tiny"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["generate", "--duration", "1"],
+        ["impute", "song", "--keep", "bass"],
+        ["edit", "inpaint", "song", "--region", "0:0.5"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_out_of_memory_is_one_line(
+    arguments: list[str],
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Exit code 6, the option that helps, and nothing half-written; nothing either for windows of no length."""
+
+    def full(*_: object, **__: object) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.chdir(tmp_path)
+    wav(tmp_path / "song" / "bass.wav")
+    monkeypatch.setattr(Forge, "denoise", full)
+    assert main([*arguments, "-n", str(checkpoint), "-d", "cpu", "-o", "out", "-q"]) == 6
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "out of memory" in err and "Try a shorter --segment" in err
+    assert main([*arguments, "-n", str(checkpoint), "-o", "out", "--segment", "nan"]) == 2
+    assert "--segment nan: must be more than 0 s" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_stems_of_different_rates_are_refused(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from stemforge.models.registry import Network
     from stemforge.separators.diffusion import DiffusionSeparator, Likelihood
+    from stemforge.separators.flow_prior import FlowSeparator, Guess, Prior
     from stemforge.separators.network import NetworkSeparator, Options
 
 __all__ = [
@@ -202,12 +203,13 @@ def build(
 
     Raises as `load` does.
     """
-    from stemforge.devices import choose
+    from stemforge.devices import LOADING, choose, memory_errors
     from stemforge.separators.diffusion import sampling_separator
     from stemforge.separators.network import NetworkSeparator
 
     target = choose(str(device))
-    network: Any = network_of(checkpoint).to(target)
+    with memory_errors(target, LOADING):
+        network: Any = network_of(checkpoint).to(target)
     if method == "auto":
         unconditional = "independent" if getattr(network, "independent", False) else "dirac"
         method = "conditional" if hasattr(network, "separate") else unconditional

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import torch
 
 DEVICES = "auto, cpu, cuda, cuda:N or mps"
-WINDOW = "with a single window. Try a shorter --segment, or -d cpu"
-WEIGHTS = "with the weights alone. Close what else is on it, or try -d cpu"
+COMPUTING = "with a single window. Try a shorter --segment, or -d cpu"
+LOADING = "with the weights alone. Close what else is on it, or try -d cpu"
 
 
 def check_name(name: str) -> str:
@@ -94,13 +94,13 @@ def _gb(size: int) -> float:
     return round(size / 1e9, 1)
 
 
-def memory_error(device: torch.device | str, what: str = WINDOW) -> DeviceError:
+def memory_error(device: torch.device | str, what: str = COMPUTING) -> DeviceError:
     """What is said when the memory is not enough for the smallest part."""
     return DeviceError(f"device '{device}': out of memory {what}.")
 
 
 @contextmanager
-def memory_errors(device: torch.device | str, what: str = WINDOW) -> Iterator[None]:
+def memory_errors(device: torch.device | str, what: str = COMPUTING) -> Iterator[None]:
     """Where there is no smaller part to try, being out of memory is a DeviceError of one line."""
     try:
         yield

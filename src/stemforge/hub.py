@@ -63,6 +63,9 @@ def page(repo: str) -> str:
 
 def cached(repo: str, revision: str, files: Files) -> Path | None:
     """The folder of the cache that holds all files of a revision; None when one is missing. Uses no network."""
+    if COMMIT.fullmatch(revision):  # a commit never moves, and the client takes its time to import
+        folder = place(repo, revision)
+        return folder if all((folder / file).is_file() for file in files) else None
     from huggingface_hub import try_to_load_from_cache
 
     found = [try_to_load_from_cache(repo, file, revision=revision) for file in files]

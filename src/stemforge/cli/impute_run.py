@@ -103,7 +103,7 @@ def _given(session: Session, source: Path, plan: Plan, stack: ExitStack) -> tupl
     if not source.is_dir():
         session.report.note(f"{source.name}: taking it apart first")
         folder = Path(stack.enter_context(lists.temporary()))
-        separator = checkpoints.build(session.checkpoint, session.options["device"])
+        separator = checkpoints.build(session.checkpoint, session.options["device"], segment=session.options["segment"])
         separate_file(probe(source), folder, separator, selection=Selection(plan.read))
     given = open_given(folder, plan.read)
     for regions in plan.regions.values():

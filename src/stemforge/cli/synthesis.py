@@ -14,7 +14,7 @@ from stemforge.audio.windows import split
 from stemforge.audio.writer import Encoding, StemWriter, Written
 from stemforge.cli import console, pages
 from stemforge.cli.options import Output, choice, seed_of
-from stemforge.devices import WEIGHTS, check_name, choose, memory_errors
+from stemforge.devices import LOADING, check_name, choose, memory_errors
 from stemforge.errors import UsageError
 from stemforge.report import songs
 from stemforge.tasks import files
@@ -84,7 +84,7 @@ class Session:
     def network(self) -> Joint:
         """Built when it is needed. Raises CheckpointError, and UsageError for a network that cannot sample."""
         _ = self.sha256
-        with memory_errors(self.device, WEIGHTS):
+        with memory_errors(self.device, LOADING):
             network = checkpoints.network_of(self.checkpoint).to(self.device)
         if not hasattr(network, "denoise"):
             raise UsageError(f"checkpoint '{self.checkpoint.name}': cannot generate, only separate. Name another one.")
