@@ -24,6 +24,7 @@ log = logging.getLogger("stemforge.console")
 """Every line that is said; it goes nowhere unless a log file was asked for."""
 log.propagate = False
 log.setLevel(logging.INFO)
+log.addHandler(logging.NullHandler())
 
 _RED, _YELLOW, _PLAIN = "\x1b[1;31m", "\x1b[33m", "\x1b[0m"
 _color = "auto"
