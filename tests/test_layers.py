@@ -16,7 +16,7 @@ LAYERS = (
     {"inference", "wheels"},
     {"separators"},
     {"checkpoints", "convert", "tasks", "train", "data"},
-    {"embedders", "report"},
+    {"embedders", "flows", "report"},
     {"cli"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

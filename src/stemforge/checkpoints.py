@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from stemforge.models.registry import Network
     from stemforge.separators.diffusion import DiffusionSeparator, Likelihood
-    from stemforge.separators.flow_prior import FlowSeparator, Guess, Prior
+    from stemforge.separators.flow_prior import FlowSeparator
     from stemforge.separators.network import NetworkSeparator, Options
 
 __all__ = [
@@ -57,14 +57,14 @@ def load(
     method: str = "auto",
     likelihood: Likelihood | None = None,
     **options: Unpack[Options],
-) -> NetworkSeparator | DiffusionSeparator:
+) -> NetworkSeparator | DiffusionSeparator | FlowSeparator:
     """The separator of a checkpoint, ready on a device.
 
     Args:
         name: of a checkpoint, the path of a folder with one, or hf://org/repo@revision, which is downloaded unless
             it is in the cache; None for the default.
         device: auto, cpu, cuda, cuda:N or mps.
-        method: conditional, dirac, gaussian, independent or auto; see `build`.
+        method: conditional, dirac, gaussian, independent, flow or auto; see `build`.
         likelihood: settings of a sampling method.
         **options: segment, overlap, steps, seed, precision of `NetworkSeparator`.
 
@@ -190,26 +190,32 @@ def build(
     method: str = "auto",
     likelihood: Likelihood | None = None,
     **options: Unpack[Options],
-) -> NetworkSeparator | DiffusionSeparator:
+) -> NetworkSeparator | DiffusionSeparator | FlowSeparator:
     """The separator of a checkpoint that was found; its files are fetched and verified first.
 
     Args:
         checkpoint: from `find`.
         device: auto, cpu, cuda, cuda:N or mps.
-        method: conditional (one or a few network calls), or dirac, gaussian, independent (posterior sampling); auto is
-            conditional where the network can, else dirac, or independent for networks that know single stems only.
+        method: conditional (one or a few network calls), dirac, gaussian, independent (posterior sampling), or flow
+            (latents fitted; `stemforge.flows` joins several checkpoints); auto is conditional where the network can,
+            else dirac, or independent for networks that know single stems only, and flow for flows.
         likelihood: settings of a sampling method.
         **options: as in `load`; steps and precision are for conditional.
 
     Raises as `load` does.
     """
     from stemforge.devices import LOADING, choose, memory_errors
+    from stemforge.models.glow import Flows
     from stemforge.separators.diffusion import sampling_separator
+    from stemforge.separators.flow_prior import FlowSeparator
     from stemforge.separators.network import NetworkSeparator
 
     target = choose(str(device))
     with memory_errors(target, LOADING):
         network: Any = network_of(checkpoint).to(target)
+    own: dict[str, Any] = {k: v for k, v in options.items() if k in ("segment", "overlap", "seed")}
+    if isinstance(network, Flows) and method in ("auto", "flow"):
+        return FlowSeparator([network], device=target, **own)
     if method == "auto":
         unconditional = "independent" if getattr(network, "independent", False) else "dirac"
         method = "conditional" if hasattr(network, "separate") else unconditional
@@ -219,7 +225,6 @@ def build(
         return NetworkSeparator(network, device=target, **options)
     if not hasattr(network, "denoise"):
         raise UsageError(f"checkpoint '{checkpoint.name}': cannot sample. Give --method conditional.")
-    own: dict[str, Any] = {k: v for k, v in options.items() if k in ("segment", "overlap", "seed")}
     return sampling_separator(network, method, likelihood or {}, device=target, **own)
 
 

@@ -10,6 +10,7 @@ import typer
 from stemforge.cli import options as o
 
 _OUT, _FORMAT, _ADVANCED, _RUN = "What is written", "Format", "Advanced sampling", "Run"
+_FLOWS = "Flows"
 
 
 def _list_models(wanted: bool) -> None:
@@ -106,7 +107,8 @@ def separate(
         str,
         typer.Option(
             help="conditional: one or a few network calls. dirac, gaussian, independent: stems sampled under a "
-            "likelihood of the mixture (MSDM), hundreds of calls. auto: what the checkpoint is made for."
+            "likelihood of the mixture (MSDM), hundreds of calls. flow: a flow a stem, fitted to the mixture "
+            "(InstGlow), minutes for seconds. auto: what the checkpoint is made for."
         ),
     ] = "auto",
     sampler: o.SamplerName = None,
@@ -128,6 +130,43 @@ def separate(
             help="Of the gaussian gradient: 0.5 as in the released code, 1 as in the paper.", rich_help_panel=_ADVANCED
         ),
     ] = None,
+    flow: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="STEM=CHECKPOINT", help="The flow of a stem; again for further ones.", rich_help_panel=_FLOWS
+        ),
+    ] = None,
+    warm: Annotated[
+        str | None,
+        typer.Option(metavar="CHECKPOINT", help="Begin with what that one separates.", rich_help_panel=_FLOWS),
+    ] = None,
+    iterations: Annotated[
+        int | None, typer.Option(min=0, help="Of Adam, a window. Default: 300.", rich_help_panel=_FLOWS)
+    ] = None,
+    lr: Annotated[float | None, typer.Option(help="Step of Adam. Default: 0.005.", rich_help_panel=_FLOWS)] = None,
+    spread: Annotated[
+        float | None,
+        typer.Option(help="Standard deviation of the latents at the start. Default: 0.", rich_help_panel=_FLOWS),
+    ] = None,
+    prior_weight: Annotated[
+        float | None,
+        typer.Option(help="Of the prior beside the reconstruction. Default: 0.", rich_help_panel=_FLOWS),
+    ] = None,
+    prior_space: Annotated[
+        str | None,
+        typer.Option(help="z: prior of the latents; x: likelihood of the spectra.", rich_help_panel=_FLOWS),
+    ] = None,
+    gate: Annotated[
+        bool, typer.Option("--gate", help="Weaken spectra in frames below the mixture.", rich_help_panel=_FLOWS)
+    ] = False,
+    share: Annotated[
+        bool,
+        typer.Option(
+            "--share/--no-share",
+            help="Divide the mixture in the ratio of the spectra; or write them as they are, and a residual.",
+            rich_help_panel=_FLOWS,
+        ),
+    ] = True,
     format: o.Format = None,
     flac: o.Flac = False,
     mp3: o.Mp3 = False,

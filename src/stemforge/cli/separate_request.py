@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from stemforge.cli.options import Output, choice, listed, policy, seconds
 from stemforge.devices import check_name
 from stemforge.errors import UsageError
 from stemforge.separators.diffusion import METHODS, Likelihood
+from stemforge.separators.flow_prior import Fit, Prior
 from stemforge.separators.network import Options
 from stemforge.tasks.separate import Selection
 
@@ -60,6 +61,15 @@ class Request:
     pinned: str | None
     gamma: float | None
     factor: float | None
+    flow: list[str] | None
+    warm: str | None
+    iterations: int | None
+    lr: float | None
+    spread: float | None
+    prior_weight: float | None
+    prior_space: str | None
+    gate: bool
+    share: bool
     format: str | None
     flac: bool
     mp3: bool
@@ -144,6 +154,7 @@ class Request:
         names = (*sound, "two_stems", "other_method", "sanitize", "clip_mode")
         sampling = {"method": self.method, **self.likelihood} if self.method != "auto" or self.likelihood else {}
         newer = {
+            "prior": None if self.prior is None else {**self.prior, "fit": asdict(self.prior["fit"])},
             "shifts": self.shifts if self.shifts > 1 else None,
             "start": self.span[0] or None,
             "end": self.span[1],
@@ -167,10 +178,35 @@ class Request:
         names = (name for name in Likelihood.__annotations__ if name != "steps" or self.method in METHODS)
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}  # type: ignore[return-value]
 
+    @cached_property
+    def prior(self) -> Prior | None:
+        """What is asked for of flows, None where nothing is. Raises UsageError."""
+        flows: dict[str, str] = {}
+        for text in self.flow or ():
+            name, sign, place = text.partition("=")
+            if not (sign and name and place) or name in flows:
+                raise UsageError(f"--flow {text}: not a stem and its checkpoint. Write --flow bass=runs/bass/best.")
+            flows[name] = place
+        changes = {
+            "iterations": self.iterations,
+            "rate": self.lr,
+            "spread": self.spread,
+            "weight": self.prior_weight,
+            "space": self.prior_space,
+            "gate": self.gate or None,
+            "share": None if self.share else False,
+        }
+        given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
+        if not (flows or given or self.warm or self.method == "flow"):
+            return None
+        return {"flows": flows, "fit": Fit(**given), "warm": self.warm}
+
     def check(self) -> None:
         """Raises UsageError for what can be told impossible without any file."""
         check_name(self.device)
-        choice(self.method, ("auto", "conditional", *METHODS), "--method")
+        choice(self.method, ("auto", "conditional", *METHODS, "flow"), "--method")
+        if self.prior is not None and self.method not in ("auto", "flow"):
+            raise UsageError(f"--method {self.method}: fits no flows. Give --method flow, or leave out what is for it.")
         if self.method == "conditional" and self.likelihood:
             first = next(iter(self.likelihood)).replace("_", "-")
             raise UsageError(f"--{first} with --method conditional: is of the sampling methods. Leave it out.")

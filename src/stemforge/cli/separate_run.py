@@ -12,7 +12,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from stemforge import checkpoints
+from stemforge import checkpoints, flows
 from stemforge.audio.io import Source, probe
 from stemforge.cli import console, ledger, lists
 from stemforge.cli.inputs import Gathered, Item, check_writable, gather
@@ -23,6 +23,7 @@ from stemforge.cli.separate_request import Request
 from stemforge.cli.separate_vocals import Stages, stages
 from stemforge.errors import InputError, SpaceError, StemforgeError, UsageError
 from stemforge.separators.diffusion import DiffusionSeparator, Likelihood
+from stemforge.separators.flow_prior import FlowSeparator
 from stemforge.separators.network import NetworkSeparator, Options
 from stemforge.tasks import files
 from stemforge.tasks.cascade import Cascade
@@ -63,6 +64,15 @@ class Run:
         found = self.stages.voice
         return None if found is None else {"name": found.name, "sha256": self._sha256(found)}
 
+    @cached_property
+    def flows(self) -> dict[str, str] | None:
+        """sha256 of the weights of further flows, and of the checkpoint that guesses, as a sidecar says it."""
+        prior = self.request.prior
+        if prior is None:
+            return None
+        places = {**prior["flows"], **({"warm": prior["warm"]} if prior["warm"] else {})}
+        return {name: self._sha256(checkpoints.find(place)) for name, place in places.items()}
+
     def _sha256(self, checkpoint: checkpoints.Checkpoint) -> str:
         if checkpoint.repo and checkpoints.state(checkpoint) == "not pulled":
             self.report.note(f"checkpoint {checkpoint.name}: downloading")
@@ -71,16 +81,24 @@ class Run:
     def recipe(self, item: Item, source: Source) -> dict[str, Any]:
         """All that the stems of a song depend on."""
         voice, settings = self.voice, self.request.settings
+        if self.flows:
+            settings = {**settings, "flows": self.flows}
         return files.recipe(source.file, self.checkpoint.name, self.sha256, settings, name=item.path.name, vocals=voice)
 
     @cached_property
-    def last(self) -> NetworkSeparator | DiffusionSeparator:
+    def last(self) -> NetworkSeparator | DiffusionSeparator | FlowSeparator:
         """The separator of the checkpoint, built when the first song needs it."""
         r = self.request
         options: Options = {name: getattr(r, name) for name in Options.__annotations__}  # type: ignore[assignment]
         options["steps"] = 1 if r.steps is None else r.steps
         given: Likelihood = {**r.likelihood, "steps": r.steps}
-        separator = checkpoints.build(self.checkpoint, r.device, method=r.method, likelihood=given, **options)
+        separator: NetworkSeparator | DiffusionSeparator | FlowSeparator
+        if r.prior is None:
+            separator = checkpoints.build(self.checkpoint, r.device, method=r.method, likelihood=given, **options)
+        else:
+            separator = flows.build(
+                self.checkpoint, r.device, prior=r.prior, segment=r.segment, overlap=r.overlap, seed=r.seed
+            )
         level = 0 if r.device == "auto" else 1
         self.report.note(f"checkpoint {self.stages.name} on {separator.device}", level)
         if r.shifts > 1:

@@ -20,6 +20,7 @@ from stemforge.cli.separate_flow import Facts, Writing
 from stemforge.errors import OutputError, StemforgeError
 from stemforge.report import songs
 from stemforge.separators.diffusion import LONGEST, DiffusionSeparator
+from stemforge.separators.flow_prior import FlowSeparator
 from stemforge.separators.middle import MiddleSeparator
 from stemforge.separators.shifted import ShiftedSeparator
 from stemforge.tasks import files
@@ -226,8 +227,9 @@ def _computed(run: Run, song: _Song, source: Source, following: Source | None) -
             raise _StoppedError
 
     on_done = on_block
-    if isinstance(run.last, DiffusionSeparator):
-        each = min(LONGEST, source.seconds) / shifts
+    if isinstance(run.last, DiffusionSeparator | FlowSeparator):
+        longest = run.last.segment if isinstance(run.last, FlowSeparator) else LONGEST
+        each = min(longest, source.seconds) / shifts
         run.last.on_step = lambda done, steps: on_block(each / steps)
         on_done = _nothing
     heard: Separator = separator if shifts == 1 else ShiftedSeparator(separator, shifts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from stemforge import checkpoints
@@ -43,12 +43,21 @@ class Stages:
         return (VOICE, *all_names(stems)) if self.voice else all_names(stems)
 
 
+def _main(request: Request) -> checkpoints.Checkpoint:
+    """The checkpoint of the stems. With further flows, or a residual, only loading all of them tells their names."""
+    flows = request.prior["flows"] if request.prior is not None else {}
+    if request.checkpoint is None and request.method == "flow" and not flows:
+        raise UsageError("--method flow: which flows? Give --flow STEM=CHECKPOINT, or -n; see docs/flows.md.")
+    found = checkpoints.find(next(iter(flows.values())) if request.checkpoint is None and flows else request.checkpoint)
+    return replace(found, stems=None) if flows or not request.share else found
+
+
 def stages(request: Request) -> Stages:
     """The checkpoints of a request. Where nothing but vocals is asked for, the one that knows them is enough.
 
     Raises as `checkpoints.find` does, and UsageError for a voice that cannot be had as it is asked for.
     """
-    main, chosen = checkpoints.find(request.checkpoint), request.selection
+    main, chosen = _main(request), request.selection
     asked = VOICE in (chosen.two_stems, *(chosen.stems or ()))
     if not (request.vocals or request.vocals_with or asked):
         return Stages(main)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -88,7 +88,7 @@ class Mix(nn.Module):
         self.each = split // 2  # rows of a group from either half
         matrix, _ = torch.linalg.qr(torch.randn(split, split))
         matrix[:, 0] *= torch.linalg.det(matrix).sign()
-        self.weight = nn.Parameter(matrix)
+        self.weight = nn.Parameter(matrix.contiguous())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x -> z and the log-determinant of each item."""
@@ -215,6 +215,15 @@ class Flows(nn.Module):
     def to_config(self) -> dict[str, Any]:
         """The table that `from_config` reads."""
         return {"architecture": self.architecture, **asdict(self.config)}
+
+    def only(self, name: str) -> Flows:
+        """One of the flows, that of `name`; where there is but one it takes the name. KeyError when there is none."""
+        if name not in self.names and len(self.names) > 1:
+            raise KeyError(name)
+        found = self.nets[self.names.index(name) if name in self.names else 0]
+        one = Flows(replace(self.config, names=(name,), blocks=1))
+        one.config, one.nets = replace(self.config, names=(name,)), nn.ModuleList([found])
+        return one.eval()
 
     def spectrum(self, x: Tensor) -> Tensor:
         """(..., time), time >= 1 -> (..., frame, n_fft // 2 + 1) complex, scaled as windows of 1024 samples have it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, cast
+from typing import TypeAlias, TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -55,6 +55,18 @@ class Fit:
             raise UsageError("iterations, rate, spread and weight of a fit: must not be negative, rate more than 0.")
         if self.space not in SPACES:
             raise UsageError(f"prior space '{self.space}': unknown. Give {' or '.join(SPACES)}.")
+
+
+class Prior(TypedDict):
+    """What can be chosen of the method beside a checkpoint.
+
+    flows: checkpoints of further stems by name, taking the place of those that the first checkpoint has; fit: see
+    `Fit`; warm: the checkpoint whose stems are the guess.
+    """
+
+    flows: dict[str, str]
+    fit: Fit
+    warm: str | None
 
 
 def fitted(
@@ -169,7 +181,8 @@ class FlowSeparator:
         self.device = torch.device(device)
         self._nets = [cast(Glow, net) for each in flows for net in each.nets]
         self._spectra, self._guess = flows[0], guess
-        self._length = round((first.seconds if segment is None else segment) * self.rate)
+        self.segment = first.seconds if segment is None else segment
+        self._length = round(self.segment * self.rate)
         self._hop = hop_of(self._length, overlap)
 
     def stream(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:

@@ -179,7 +179,7 @@ def compute_file(
             if meter is not None:
                 meter.add(mixture)
             on_block(mixture.shape[-1] / source.rate)
-        asked = RESIDUAL in (selection.stems or ())
+        asked = RESIDUAL in (selection.stems or separator.names)
         needless = RESIDUAL in kept and not asked and levels.leftover_db <= _NEGLIGIBLE_DB
         lufs = None if meter is None else meter.integrated()
         if loudness is not None and lufs is None:

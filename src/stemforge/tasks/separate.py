@@ -41,7 +41,7 @@ class Levels:
 
 def all_names(names: tuple[str, ...]) -> tuple[str, ...]:
     """Names of what `separate_blocks` gives for a separator of `names`: with `residual` if there is no `other`."""
-    return names if OTHER in names else (*names, RESIDUAL)
+    return names if OTHER in names or RESIDUAL in names else (*names, RESIDUAL)
 
 
 def separate_blocks(
@@ -94,10 +94,11 @@ def _completed(stems: Tensor, mixture: Tensor, separator: Separator, levels: Lev
     if levels is not None:
         levels.mixture += float(mixture.double().square().sum())
         levels.leftover += float(leftover.double().square().sum())
-    if OTHER not in separator.names:
+    sink = next((name for name in (RESIDUAL, OTHER) if name in separator.names), None)
+    if sink is None:
         return torch.cat([stems, leftover[None]])
     stems = stems.clone()
-    stems[separator.names.index(OTHER)] += leftover
+    stems[separator.names.index(sink)] += leftover
     return stems
 
 
