@@ -11,12 +11,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from hub_server import Hub
 from stemforge import checkpoints
 from stemforge.errors import CheckpointError, UsageError
 from stemforge.models.demucs import KLASS, HtDemucs
 from stemforge.tables import available
 from stemforge.tasks.separate import separate
 from stemforge.types import Audio
+from test_hub import hub  # noqa: F401
 
 pytest.importorskip("demucs", reason="the extra demucs")
 
@@ -60,6 +62,18 @@ def test_separates(table: Path) -> None:
     assert not separate(Audio(torch.zeros(2, 5000), 8000), separator).samples.any()
     with pytest.raises(UsageError, match=r"windows of at most 0\.5 s"):
         separate(Audio(x, 8000), checkpoints.load("tiny", segment=1.0))
+
+
+def test_from_the_hub(hub: Hub, tmp_path: Path) -> None:  # noqa: F811
+    """A table names repository, commit and the one file; it is fetched once, and needs no network after that."""
+    path = published(tmp_path / "tiny")
+    revision, sha256 = hub.add("org/demucs", {path.name: path.read_bytes()}), checkpoints.hub.sha256_of(path)
+    lines = [f'[tiny]\nrepo = "org/demucs"\nrevision = "{revision}"\narchitecture = "htdemucs"\nsample_rate = 8000']
+    lines += [f'channels = 2\nlicense = "MIT"\nstems = {json.dumps(SOURCES)}']
+    (tmp_path / "own.toml").write_text("\n".join([*lines, f'files = {{ "{path.name}" = "sha256:{sha256}" }}']))
+    assert checkpoints.load("tiny").names == tuple(SOURCES)
+    hub.requests.clear()
+    assert checkpoints.load("tiny").names == tuple(SOURCES) and not hub.requests
 
 
 def test_computes_what_demucs_computes(table: Path) -> None:

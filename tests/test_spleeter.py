@@ -230,6 +230,8 @@ def test_pulled_wheel_is_a_checkpoint(pulled: Path) -> None:
     x = 0.1 * torch.randn(1, 4000)
     stems = separate(Audio(x, 44100), checkpoints.load(NAME))
     assert stems.names[:2] == ("vocals", "accompaniment") and (stems.samples.sum(dim=0) - x).abs().max() < 1e-5
+    rough = separate(Audio(x, 44100), checkpoints.load(NAME, precision="bf16"))
+    assert (rough.samples[0] - stems.samples[0]).abs().max() < 0.05 and not torch.equal(rough.samples, stems.samples)
 
 
 def test_damaged(pulled: Path) -> None:
