@@ -99,16 +99,17 @@ def _sources(source: Path, plan: Plan) -> dict[str, Path]:
 
 def _given(session: Session, source: Path, plan: Plan, stack: ExitStack) -> tuple[Files, float]:
     """The stems that are there, of a folder or of a song that is taken apart first, and what is done to their level."""
-    folder = source
+    network, folder = session.network, source
     if not source.is_dir():
-        session.report.note(f"{source.name}: taking it apart first")
+        song, options = probe(source), session.options
+        session.report.song(f"{source.name}: taking it apart first", song.seconds)
         folder = Path(stack.enter_context(lists.temporary()))
-        separator = checkpoints.build(session.checkpoint, session.options["device"], segment=session.options["segment"])
-        separate_file(probe(source), folder, separator, selection=Selection(plan.read))
+        separator = checkpoints.build(session.checkpoint, options["device"], segment=options["segment"])
+        separate_file(song, folder, separator, selection=Selection(plan.read), on_block=session.report.advance)
     given = open_given(folder, plan.read)
     for regions in plan.regions.values():
         checked(regions, given.rate, given.frames)
-    return given, gain_for(given, session.network)
+    return given, gain_for(given, network)
 
 
 def _one(session: Session, given: Files, gain: float, plan: Plan, seed: int, folder: Path) -> None:
