@@ -18,7 +18,7 @@ from stemforge.cli.main import main
 from stemforge.errors import UsageError
 from stemforge.separators.network import NetworkSeparator
 from stemforge.tasks.cascade import Cascade
-from stemforge.tasks.separate import separate
+from stemforge.tasks.separate import Levels, separate, separate_blocks
 from stemforge.types import Audio
 from test_spleeter import NAME, bring
 
@@ -66,9 +66,15 @@ def test_stereo_and_silence() -> None:
 
 
 def test_without_other() -> None:
-    """A second stage without `other` gives the residual as it does alone."""
-    two = Cascade(shares("vocals", "rest"), shares("bass", "drums"))
-    assert two.names == ("vocals", "bass", "drums", "residual")
+    """What a second stage of a narrow band without `other` leaves over is the one residual, and is measured."""
+    two, levels, x = (
+        Cascade(shares("vocals", "rest"), shares("bass", "drums", rate=8000)),
+        Levels(),
+        torch.randn(2, 9000),
+    )
+    assert two.names == ("vocals", "bass", "drums")
+    stems = torch.cat([stems for _, stems in separate_blocks([x], 44100, 2, two, levels)], dim=-1)
+    assert stems.shape[0] == 4 and (stems.sum(dim=0) - x).abs().max() < 1e-5 and levels.leftover_db > -20
 
 
 def test_impossible_pairs() -> None:

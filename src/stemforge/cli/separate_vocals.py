@@ -40,7 +40,7 @@ class Stages:
 
     def named(self, stems: tuple[str, ...]) -> tuple[str, ...]:
         """The same for a main checkpoint with these stems."""
-        return (VOICE, *all_names(stems)) if self.voice else all_names(stems)
+        return all_names((VOICE, *stems) if self.voice else stems)
 
 
 def _main(request: Request) -> checkpoints.Checkpoint:
@@ -58,7 +58,7 @@ def stages(request: Request) -> Stages:
     Raises as `checkpoints.find` does, and UsageError for a voice that cannot be had as it is asked for.
     """
     main, chosen = _main(request), request.selection
-    asked = VOICE in (chosen.two_stems, *(chosen.stems or ()))
+    asked = main.stems is not None and VOICE in (chosen.two_stems, *(chosen.stems or ()))
     if not (request.vocals or request.vocals_with or asked):
         return Stages(main)
     if VOICE in (main.stems or ()):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from stemforge.errors import UsageError
-from stemforge.tasks.separate import Queue, all_names, separate_blocks
+from stemforge.tasks.separate import Queue, separate_blocks
 from stemforge.types import Separator
 
 VOICE = "vocals"
@@ -24,7 +24,8 @@ class Cascade:
     """A separator of two: `vocals` of the first, then the stems that the second finds in the rest.
 
     It works at the higher rate of the two and with as many channels as either has, so that nothing of the voice is
-    lost to a second one of a narrow band. Memory does not grow with the length of the song.
+    lost to a second one of a narrow band. What such a one leaves over goes into its `other`; where it has none, the
+    stems lack it, and `separate_blocks` finds it as the residual. Memory does not grow with the length of the song.
 
     Args:
         first: has a stem `vocals`; its other stems are added up.
@@ -40,7 +41,7 @@ class Cascade:
         if VOICE in second.names:
             raise UsageError(f"the second separator has {VOICE} itself. Use it alone, without another before it.")
         self.first, self.second = first, second
-        self.names = (VOICE, *all_names(second.names))
+        self.names = (VOICE, *second.names)
         self.rate, self.channels = max(first.rate, second.rate), max(first.channels, second.channels)
 
     def stream(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -54,4 +55,4 @@ class Cascade:
                 yield mixture - stems[place]
 
         for rest, stems in separate_blocks(accompaniment(), self.rate, self.channels, self.second):
-            yield torch.cat([voices.take(rest.shape[-1])[None], stems])
+            yield torch.cat([voices.take(rest.shape[-1])[None], stems])[: len(self.names)]
