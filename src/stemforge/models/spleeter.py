@@ -80,8 +80,8 @@ class Spleeter(nn.Module):
         The last stem is what the others leave, which is what its mask would give. More steps change nothing.
         """
         spectrum = self.stft(mixture)
-        masks = self.raised(self.masks(spectrum.abs()[..., : self.config.bins]))
-        stems = self.inverse(masks[:, :-1] * spectrum[:, None], mixture.shape[-1])
+        masks = self.raised(self.masks(spectrum[..., : self.config.bins].abs())[:, :-1])
+        stems = self.inverse(masks * spectrum[:, None], mixture.shape[-1])
         return torch.cat([stems, mixture[:, None] - stems.sum(dim=1, keepdim=True)], dim=1)
 
     def stft(self, x: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ class Spleeter(nn.Module):
         """(..., frame, frequency) -> (..., time). Squared windows at a quarter of their length add up to 3/2."""
         n, hop = self.config.n_fft, self.hop
         *lead, count = spectrum.shape[:-1]
-        quarters = (torch.fft.irfft(spectrum, n=n) * (self.window * (2 / 3))).reshape(*lead, count, 4, hop)
+        quarters = torch.fft.irfft(spectrum, n=n).mul_(self.window * (2 / 3)).reshape(*lead, count, 4, hop)
         out = quarters.new_zeros(*lead, count + 3, hop)
         for shift in range(4):
             out[..., shift : shift + count, :] += quarters[..., shift, :]
@@ -113,9 +113,8 @@ class Spleeter(nn.Module):
         length = self.config.frames
         padded = functional.pad(magnitude, (0, 0, 0, -frames % length))
         parts = padded.reshape(batch, channels, -1, length, bins).transpose(1, 2).flatten(0, 1)
-        power = torch.stack([net(parts).square() for net in self.nets], dim=1)
-        power += _MASK_EPS / len(self.nets)
-        shares = power / power.sum(dim=1, keepdim=True)
+        shares = torch.stack([net(parts).square_() for net in self.nets], dim=1).add_(_MASK_EPS / len(self.nets))
+        shares /= shares.sum(dim=1, keepdim=True)
         apart = shares.reshape(batch, -1, len(self.nets), channels, length, bins)
         whole: Tensor = apart.permute(0, 2, 3, 1, 4, 5).flatten(3, 4)[..., :frames, :]
         return whole
