@@ -8,10 +8,11 @@ prompts of Debian's asterisk-core-sounds-en-g722 (Allison Smith, CC-BY-SA-3.0; 1
 
     apt-get download asterisk-core-sounds-en-g722 && dpkg-deb -x asterisk-core-sounds-en-g722*.deb speech
 
-Raw g722 and gsm are read by ffmpeg. Of each song the middle `--seconds` are cut out. Phrases drawn by the number of the
-song follow each other with pauses, in the middle of the stereo picture, at `--levels` dB of active RMS against the rest
-of the song. Three ways take the sum apart: `cascade`; `voice`, the first stage alone, whose accompaniment is all there
-is for the other stems; `forge`, the second alone, whose `other` is all there is for the vocals.
+Rendered speech is made by `espeak-ng -w speech/1.wav -f text.txt`. Raw g722 and gsm are read by ffmpeg. Of each song
+the middle `--seconds` are cut out. Phrases drawn by the number of the song follow each other with pauses, in the
+middle of the stereo picture, at `--levels` dB of active RMS against the rest of the song. Three ways take the sum
+apart: `cascade`; `voice`, the first stage alone, whose accompaniment is all there is for the other stems; `forge`,
+the second alone, whose `other` is all there is for the vocals.
 
 Printed for each level and way: active SI-SDR improvement in dB (docs/scores.md) of vocals and of each other stem, the
 mean of the others, the worst sum of stems against the mixture in dB, and seconds of processor time for a second of
