@@ -24,7 +24,7 @@ from stemforge.models.embedders import Ear, Impression
 from stemforge.models.msdm import Msdm, MsdmConfig
 from stemforge.tasks.edit import METHODS, Way, edit, way_for
 from stemforge.tasks.edit_files import Files, Joined, open_song, open_stems
-from stemforge.tasks.edit_song import Job, Scene, changes, windows_in
+from stemforge.tasks.edit_song import Job, Part, Scene, begins, changes, scene_of, windows_in
 from stemforge.tasks.impute import windows_of
 from stemforge.tasks.regions import Region, checked, free_in, weights, widened
 from stemforge.types import Audio, Stems
@@ -219,13 +219,66 @@ def test_only_windows_around_the_regions_are_computed(tmp_path: Path) -> None:
     piece = Files(NAMES, (), RATE, 2, 1_800_000)
     job = Job(piece, (Region(60_000, 64_000), Region(900_000, 901_000)), 50, piece.frames, NAMES)
     assert [span.length for span in job.spans] == [10_100, 7_100] and windows_in(Smooth(), job) == 2
-    span = job.spans[0]
-    patches = changes(Smooth(), job, Scene(span, Stems(NAMES, song(10.1), RATE)), Way(QUICK))
+    assert job.parts[0] == Part(job.spans[0], (job.open[0],))
+    patches, _ = changes(Smooth(), job, Scene(job.parts[0], Stems(NAMES, song(10.1), RATE)), Way(QUICK))
     assert [(p.first, p.change.shape) for p in patches] == [(59_950, (3, 2, 4100))]
     change = patches[0].change.abs()
     assert change[..., [0, -1]].max() < 0.01 * change.max(), "no step where the fades begin"
     assert [len(windows_of(Smooth(), time)[0]) for time in (12_000, 12_001)] == [1, 2]
     assert windows_in(Smooth(), job, segment=5) == 5 and windows_of(Smooth(), 10_100, 5) == ([0, 3750, 5100], 5000)
+
+
+def long_edit(piece: Files, names: tuple[str, ...], separate, network: Smooth):
+    """A region of 75 s in a song of two minutes at 1 kHz: what it adds to the rows, and its parts."""
+    job = Job(piece, (Region(20_000, 95_000),), 50, piece.frames, names)
+    total, before = torch.zeros(len(piece.names), 2, piece.frames), None
+    for index, part in enumerate(job.parts):
+        scene = scene_of(job, part, separate, NAMES)
+        patches, before = changes(network, job, scene, Way(QUICK), before=before, seed=index)
+        assert patches[0].first == begins(job, part)
+        for first, change in patches:
+            total[..., first : first + change.shape[-1]] += change
+    return total, job
+
+
+def test_a_long_region_is_made_in_parts(tmp_path: Path) -> None:
+    """Never more than 30 s and what is around them at once; the parts meet without a step, all else stays."""
+    stems = song(120.0)
+    for name, stem in zip(NAMES, stems, strict=True):
+        wav(tmp_path / f"{name}.wav", stem, RATE)
+    network = Smooth(reach=400.0)
+    total, job = long_edit(open_stems(tmp_path, NAMES), ("bass", "drums"), None, network)
+    assert [part.span for part in job.parts] == [Region(16_950, 44_983), Region(41_983, 70_016), Region(67_016, 98_050)]
+    assert [part.follows for part in job.parts] == [False, True, True] and windows_in(network, job) == 10
+    assert not total[2].any() and not total[..., :19_950].any() and not total[..., 95_050:].any()
+    made = (stems + total)[:2, :, 20_000:95_000]
+    steps = made.diff(dim=-1).abs()
+
+    def steepest(*places: int) -> float:
+        return max(float(steps[..., place - 8 : place + 8].max()) for place in places)
+
+    assert steepest(24_983, 50_016) < 1.5 * steepest(8_950, 17_950, 33_983), "as where the windows of a part meet"
+    assert steps[..., [24_982, 50_015]].max() < 1e-3
+    assert (made - stems[:2, :, 20_000:95_000]).abs().mean() > 0.01
+
+
+def test_parts_of_a_song_pass_from_one_separation_to_the_next(tmp_path: Path) -> None:
+    """Where two parts of a song are taken apart differently, the mix has no step between them."""
+    wav(tmp_path / "song.wav", torch.full((2, 120_000), 0.3), RATE)
+    calls = iter((0.2, 0.5, 0.8))
+
+    def separate(mixture: Audio) -> Stems:
+        assert mixture.samples.shape[-1] <= 36_000
+        share = next(calls)
+        parts = [share * mixture.samples, (1 - share) * mixture.samples, 0 * mixture.samples]
+        return Stems(NAMES, torch.stack(parts), RATE)
+
+    total, job = long_edit(open_song(tmp_path / "song.wav"), ("bass",), separate, Smooth(reach=4000.0))
+    steps = (0.3 + total)[0, :, 20_000:95_000].diff(dim=-1).abs()
+    seams = [part.open[0].first - 20_000 for part in job.parts[1:]]
+    for seam in seams:
+        # 0.09, the difference of the two, passes over within 50 samples, none of it at once.
+        assert steps[:, seam - 60 : seam + 2].max() < 0.02
 
 
 @pytest.fixture(scope="module")

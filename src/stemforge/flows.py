@@ -57,7 +57,8 @@ def _flows(checkpoint: Checkpoint) -> Flows:
 
     network = checkpoints.network_of(checkpoint)
     if not isinstance(network, Flows):
-        raise UsageError(f"checkpoint '{checkpoint.name}': has no flows. Give -n or --flow one that stemforge train flow made.")
+        made = "Give -n or --flow one that stemforge train flow made."
+        raise UsageError(f"checkpoint '{checkpoint.name}': has no flows. {made}")
     return network
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -22,8 +22,8 @@ from stemforge.report.page import html, write_page
 from stemforge.report.songs import listed as list_page
 from stemforge.separators.network import NetworkSeparator
 from stemforge.tasks.edit import METHODS, Way, way_for
-from stemforge.tasks.edit_files import MIX, Files, Joined, Piece, open_song, open_stems, write
-from stemforge.tasks.edit_song import Job, Scene, changes, scene_of, windows_in
+from stemforge.tasks.edit_files import MIX, Files, Joined, Patch, Patches, Piece, open_song, open_stems, write
+from stemforge.tasks.edit_song import LONGEST_S, Job, Part, Scene, Tail, begins, changes, scene_of, windows_in
 from stemforge.tasks.files import Place
 from stemforge.tasks.gather import stem_files
 from stemforge.tasks.regions import Region, checked
@@ -88,10 +88,14 @@ def _write_page(session: Session, task: str, job: Job, places: dict[int, Path], 
         console.result_json("report", path=str(page))
 
 
-def _prepared(session: Session, edit: Edit, options: dict[str, Any]) -> tuple[Way, list[Scene]]:
-    """What all variations share: how they are made, and the spans taken apart."""
-    way = _way(session, edit, options)
-    return way, [_scene(session, edit.job, span) for span in edit.job.spans]
+def _prepared(session: Session, edit: Edit, options: dict[str, Any]) -> tuple[Way, Callable[[Part], Scene]]:
+    """What all variations share: how they are made, and the parts taken apart, as long as they are few."""
+
+    def scene(part: Part) -> Scene:
+        return _scene(session, edit.job, part)
+
+    seconds = sum(span.length for span in edit.job.spans) / edit.job.piece.rate
+    return _way(session, edit, options), cache(scene) if seconds <= 2 * LONGEST_S else scene
 
 
 def _files(options: dict[str, Any]) -> dict[str, Path]:
@@ -225,8 +229,8 @@ def _way(session: Session, edit: Edit, options: dict[str, Any]) -> Way:
     return replace(way, sampling=sampling_of(way.sampling, options))
 
 
-def _scene(session: Session, job: Job, span: Region) -> Scene:
-    """A span with its stems."""
+def _scene(session: Session, job: Job, part: Part) -> Scene:
+    """A part with its stems."""
 
     def apart(mixture: Audio) -> Stems:
         session.report.note(f"taking {mixture.seconds:.1f} s apart", 1)
@@ -236,19 +240,35 @@ def _scene(session: Session, job: Job, span: Region) -> Scene:
             return separate(mixture, NetworkSeparator(network, segment=segment, device=session.device))
         return separate(mixture, checkpoints.build(session.checkpoint, session.options["device"], segment=segment))
 
-    return scene_of(job, span, apart, session.network.names)
+    return scene_of(job, part, apart, session.network.names)
 
 
-def _one(session: Session, task: str, edit: Edit, way: Way, scenes: list[Scene], seed: int, folder: Path) -> None:
+def _patches(session: Session, job: Job, way: Way, scene: Callable[[Part], Scene], seed: int) -> Iterator[list[Patch]]:
+    """What each part adds, in their order."""
+    before: Tail | None = None
+    for index, part in enumerate(job.parts):
+        found, before = changes(
+            session.network,
+            job,
+            scene(part),
+            way,
+            before=before,
+            seed=seed * 7919 + index,
+            device=session.device,
+            on_step=lambda done, total: session.report.advance(1),
+        )
+        yield found
+
+
+def _one(
+    session: Session, task: str, edit: Edit, way: Way, scene: Callable[[Part], Scene], seed: int, folder: Path
+) -> None:
     """One variation: written and told."""
     begun, job = time.monotonic(), edit.job
     session.report.task(f"{task} {folder.name}", way.schedule.steps * windows_in(session.network, job, way.segment))
-    patches = [
-        patch
-        for index, scene in enumerate(scenes)
-        for patch in changes(session.network, job, scene, way, seed=seed * 7919 + index, device=session.device,
-                             on_step=lambda done, total: session.report.advance(1))
-    ]  # fmt: skip
+    starts = [begins(job, part) for part in job.parts]
+    patches = Patches(starts, _patches(session, job, way, scene, seed))
+    patches.over(0, starts[0] + 1)  # so that what is impossible is told before any file is there
     written = write(job.piece, patches, job.frames, folder, session.encoding, mix=session.options["mix"])
     settings = {"method": way.method, "strength": way.strength, "fade": job.fade / job.piece.rate}
     if way.guides:

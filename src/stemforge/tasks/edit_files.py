@@ -198,6 +198,27 @@ class Patch(NamedTuple):
     change: Tensor
 
 
+class Patches:
+    """Patches that are made while a piece is copied: those of a part when its first sample is reached.
+
+    Args:
+        starts: the first sample of each part, in order.
+        parts: the patches of each part.
+    """
+
+    def __init__(self, starts: Sequence[int], parts: Iterator[list[Patch]]) -> None:
+        self._starts, self._parts = list(starts), parts
+        self._held: list[Patch] = []
+
+    def over(self, first: int, last: int) -> list[Patch]:
+        """All that reach into the samples from `first` to `last`; what ends before is let go."""
+        while self._starts and self._starts[0] < last:
+            del self._starts[0]
+            self._held += next(self._parts)
+        self._held = [patch for patch in self._held if patch.first + patch.change.shape[-1] > first]
+        return self._held
+
+
 def open_song(path: Path) -> Files:
     """A song as a piece. Raises InputError when it cannot be read."""
     source = _counted(probe(path))
@@ -224,7 +245,7 @@ def open_stems(folder: Path, names: Sequence[str]) -> Files:
 
 def write(
     piece: Piece,
-    patches: Sequence[Patch],
+    patches: Patches,
     frames: int,
     folder: Path,
     encoding: Encoding,
@@ -240,7 +261,7 @@ def write(
     at = 0
     with StemWriter(folder, names, piece.rate, piece.channels, encoding, frames=frames) as writer:
         for block in _cut(piece.stream(), frames):
-            rows = patched(block, at, patches)
+            rows = patched(block, at, patches.over(at, at + block.shape[-1]))
             writer.write(torch.cat([rows, rows.sum(dim=0, keepdim=True)]) if names != piece.names else rows)
             at += rows.shape[-1]
             on_block(rows.shape[-1])

@@ -1,11 +1,15 @@
-"""An edit of a long song: only what is around its regions is read, taken apart and computed."""
+"""An edit of a long song: only what is around its regions is read, taken apart and computed.
+
+A region that is longer than `LONGEST_S` is made in parts, each of which begins by hearing what the one before has made,
+so that memory does not grow with the length of an edit either.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,6 +30,21 @@ if TYPE_CHECKING:
 
 CONTEXT_S = 3.0
 """Seconds on both sides of a region that the network hears."""
+LONGEST_S = 30.0
+"""Seconds that are made anew at once."""
+BLEND_S = 0.05
+"""Seconds before the seam of two parts in which what a song was taken apart into passes from the one to the other."""
+
+
+class Part(NamedTuple):
+    """A span of a song that is read and computed at once, and the parts of it that are made anew.
+
+    follows: the first of them goes on where the part before ends.
+    """
+
+    span: Region
+    open: tuple[Region, ...]
+    follows: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,38 +68,83 @@ class Job:
 
     @property
     def spans(self) -> list[Region]:
-        """The parts of the song that are read and computed."""
+        """What of the song is read and computed."""
         return widened(self.open, round(self.context * self.piece.rate), self.frames)
+
+    @property
+    def parts(self) -> list[Part]:
+        """The spans, those that are long in parts."""
+        context, longest = (round(seconds * self.piece.rate) for seconds in (self.context, LONGEST_S))
+        found: list[Part] = []
+        for span in self.spans:
+            inside = tuple(region for region in self.open if span.first <= region.first < span.last)
+            short = span.length <= longest + 2 * context
+            found += [Part(span, inside)] if short else _cut(span, inside, context, longest)
+        return found
+
+
+def _cut(span: Region, regions: Sequence[Region], context: int, longest: int) -> Iterator[Part]:
+    """Parts of equal length of each region, which hear what is before them, and behind them up to the next one."""
+    pieces = [
+        Region(region.first + region.length * k // count, region.first + region.length * (k + 1) // count)
+        for region in regions
+        for count in (math.ceil(region.length / longest),)
+        for k in range(count)
+    ]
+    seams = {region.first for region in regions}
+    for piece, behind in zip(pieces, [*(p.first for p in pieces[1:]), span.last], strict=True):
+        heard = Region(max(span.first, piece.first - context), min(piece.last + context, behind))
+        yield Part(heard, (piece,), piece.first not in seams)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A span of a song, taken apart: its stems at the rate of the song."""
+    """A part of a song, taken apart: its stems at the rate of the song."""
 
-    span: Region
+    part: Part
     stems: Stems
+
+
+@dataclass(frozen=True)
+class Tail:
+    """The end of what was made: its first sample, the edited stems (stem, channel, time) as they were and are."""
+
+    first: int
+    old: Tensor
+    new: Tensor
+
+    def over(self, rows: Tensor, made: Tensor, first: int) -> Tensor:
+        """Rows (stem, channel, time) that begin at the sample `first`, with `made` of this tail where both are."""
+        start, stop = max(first, self.first), min(first + rows.shape[-1], self.first + made.shape[-1])
+        rows = rows.clone()
+        if start < stop:
+            rows[..., start - first : stop - first] = made[..., start - self.first : stop - self.first]
+        return rows
 
 
 def windows_in(network: Joint, job: Job, segment: float | None = None) -> int:
     """How many windows of so many seconds an edit takes; None for those that suit the network."""
     scale = network.rate / job.piece.rate
-    return sum(len(windows_of(network, max(1, round(span.length * scale)), segment)[0]) for span in job.spans)
+    lengths = [max(1, round(part.span.length * scale)) for part in job.parts]
+    return sum(len(windows_of(network, length, segment)[0]) for length in lengths)
 
 
-def scene_of(job: Job, span: Region, separate: Callable[[Audio], Stems], names: Sequence[str]) -> Scene:
-    """A span with its stems: those of a folder, or of a song that is taken apart there.
+def scene_of(job: Job, part: Part, separate: Callable[[Audio], Stems], names: Sequence[str]) -> Scene:
+    """A part with its stems: those of a folder, or of a song that is taken apart there.
 
     names: of the stems that the network knows.
     """
-    piece = job.piece
+    piece, span = job.piece, part.span
     rows = piece.read(span.first, span.last)
     if piece.names != (MIX,):
-        return Scene(span, Stems(piece.names, rows, piece.rate))
+        return Scene(part, Stems(piece.names, rows, piece.rate))
     there = min(span.last, piece.frames) - span.first
+    if there <= 0:
+        return Scene(part, Stems(tuple(names), rows.repeat(len(names), 1, 1), piece.rate))
     found = separate(Audio(rows[0, :, :there], piece.rate))
     kept = tuple(name for name in found.names if name in names)
     samples = torch.stack([found[name].samples for name in kept])
-    return Scene(span, Stems(kept, functional.pad(samples, (0, span.length - there)), piece.rate))
+    return Scene(part, Stems(kept, functional.pad(samples, (0, span.length - there)), piece.rate))
 
 
 def changes(
@@ -89,30 +153,62 @@ def changes(
     scene: Scene,
     way: Way,
     *,
+    before: Tail | None = None,
     seed: int = 0,
     device: torch.device | str = "cpu",
     on_step: OnStep = quiet,
-) -> list[Patch]:
-    """What has to be added to the rows of the piece in the regions of one span, and in their fades.
+) -> tuple[list[Patch], Tail]:
+    """What has to be added to the rows of the piece in the regions of one part and in their fades; and how it ends.
 
-    Raises as `edit` does.
+    before: how the part before ended, of which this one hears what was made. Raises as `edit` does.
     """
-    piece, span = job.piece, scene.span
-    free = free_in(span, job.open)
-    stems = adapted(scene.stems, network.rate, network.channels)
-    inside = _at_rate(span, job.open, network.rate / piece.rate, stems.samples.shape[-1])
-    made = edit(network, stems, inside, way, names=job.names, seed=seed, device=device, on_step=on_step)
+    piece, part, span = job.piece, scene.part, scene.part.span
+    free = free_in(span, part.open)
     old = torch.stack([scene.stems[name].samples for name in job.names])
-    new = torch.where(free, adapted(made, piece.rate, piece.channels, span.length).samples, old)
+    known = old if before is None else before.over(old, before.new, span.first)
+    stems = adapted(_with(scene.stems, job.names, known), network.rate, network.channels)
+    inside = _at_rate(span, part.open, network.rate / piece.rate, stems.samples.shape[-1])
+    made = edit(network, stems, inside, way, names=job.names, seed=seed, device=device, on_step=on_step)
+    new = torch.where(free, adapted(made, piece.rate, piece.channels, span.length).samples, known)
     new = eased(new[None], (~free).expand(1, len(job.names), 1, -1), round(EASE * piece.rate))[0]
-    change = weights(span, job.regions, job.fade) * (new - old)
-    if piece.names == (MIX,):
-        rows = change.sum(dim=0, keepdim=True)
-    else:
-        rows = change.new_zeros(len(piece.names), *change.shape[1:])
-        rows[[piece.names.index(name) for name in job.names]] = change
-    inner = [region for region in job.open if span.first <= region.first < span.last]
-    return [Patch(r.first, rows[..., r.first - span.first : r.last - span.first].clone()) for r in inner]
+    faded = weights(span, job.regions, job.fade)
+    change = _rows(job, faded * (new - old))
+    patches = [Patch(r.first, change[..., r.first - span.first : r.last - span.first].clone()) for r in part.open]
+    if part.follows and before is not None:
+        seam = part.open[0].first
+        blend = _rows(job, faded * (before.over(old, before.old, span.first) - old))
+        patches.insert(0, Patch(begins(job, part), _rising(blend[..., : seam - span.first], seam - begins(job, part))))
+    ends = part.open[-1].last
+    first = max(span.first, ends - round(job.context * piece.rate))
+    cut = slice(first - span.first, ends - span.first)
+    return patches, Tail(first, old[..., cut].clone(), new[..., cut].clone())
+
+
+def begins(job: Job, part: Part) -> int:
+    """The first sample that a part changes."""
+    return max(part.span.first, part.open[0].first - round(BLEND_S * job.piece.rate) * part.follows)
+
+
+def _rising(blend: Tensor, count: int) -> Tensor:
+    """The last `count` samples of a blend, rising from nothing."""
+    ramp = torch.sin((torch.arange(count) + 0.5) * (math.pi / 2 / max(1, count))).square()
+    return blend[..., blend.shape[-1] - count :] * ramp
+
+
+def _with(stems: Stems, names: Sequence[str], rows: Tensor) -> Stems:
+    """Stems with some of them replaced by rows (stem, channel, time)."""
+    samples = stems.samples.clone()
+    samples[[stems.names.index(name) for name in names]] = rows
+    return Stems(stems.names, samples, stems.rate)
+
+
+def _rows(job: Job, change: Tensor) -> Tensor:
+    """A change of the edited stems as one of the rows of the piece."""
+    if job.piece.names == (MIX,):
+        return change.sum(dim=0, keepdim=True)
+    rows = change.new_zeros(len(job.piece.names), *change.shape[1:])
+    rows[[job.piece.names.index(name) for name in job.names]] = change
+    return rows
 
 
 def _at_rate(span: Region, regions: Sequence[Region], scale: float, time: int) -> Tensor:
