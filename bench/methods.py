@@ -1,7 +1,10 @@
 """Method against method on the same weights: score, network calls and time of each way to separate.
 
     python bench/methods.py SONGS [--checkpoint forge] [--seconds 6] [--methods conditional dirac gaussian independent]
-        [--steps 150] [--resamples 2]
+        [--steps 150] [--resamples 2] [--flow STEM=CHECKPOINT ...]
+
+Methods of flows (docs/flows.md), with a --flow for each stem: `flow` as published, from zero and without sharing out
+the mixture; `shared`, the same with it; `warm`, begun with what --checkpoint separates.
 
 SONGS: one folder a song with one file a stem, as docs/scores.md has it. Of each song the middle `--seconds` are cut
 out, its stems are added up, and every method takes the sum apart. Prints one row a method: active SI-SDR improvement
@@ -15,14 +18,17 @@ import tempfile
 import time
 from pathlib import Path
 
-from stemforge import checkpoints
+from stemforge import checkpoints, flows
 from stemforge.audio.io import read
 from stemforge.audio.writer import write
 from stemforge.devices import keep_memory
 from stemforge.separators.diffusion import DiffusionSeparator, Likelihood
+from stemforge.separators.flow_prior import Fit, FlowSeparator
 from stemforge.tasks.evaluate import evaluate, find_stem, list_songs, list_stems, means
 from stemforge.tasks.score import separate_sums
-from stemforge.types import Stems
+from stemforge.types import Separator, Stems
+
+OF_FLOWS = ("flow", "shared", "warm")
 
 
 def cut(songs: Path, seconds: float, target: Path) -> int:
@@ -41,10 +47,27 @@ def cut(songs: Path, seconds: float, target: Path) -> int:
 
 
 def calls(separator: object, steps: int) -> int:
-    """Network calls for one excerpt of one window."""
+    """Network calls for one excerpt of one window; of flows, iterations."""
+    if isinstance(separator, FlowSeparator):
+        return separator.fit.iterations
     if not isinstance(separator, DiffusionSeparator):
         return steps
     return separator.sampling.evaluations * (len(separator.names) if separator.method == "independent" else 1)
+
+
+def separator_of(method: str, args: argparse.Namespace) -> Separator:
+    """What takes the sums apart."""
+    if method not in OF_FLOWS:
+        changes: Likelihood = {
+            "steps": args.steps, "resamples": args.resamples, "churn": args.churn, "sigma_max": args.sigma_max,
+            "pinned": args.pinned,
+        }  # fmt: skip
+        return checkpoints.load(args.checkpoint, method=method, likelihood=changes, steps=args.refine)
+    places = dict(text.split("=", 1) for text in args.flow)
+    first = checkpoints.find(next(iter(places.values())))
+    warm = checkpoints.find(args.checkpoint).name if method == "warm" else None
+    fit = Fit(iterations=args.iterations, rate=args.lr, share=method != "flow")
+    return flows.build(first, prior={"flows": places, "fit": fit, "warm": warm})
 
 
 def main() -> None:
@@ -59,18 +82,17 @@ def main() -> None:
     parser.add_argument("--churn", type=float)
     parser.add_argument("--sigma-max", type=float)
     parser.add_argument("--pinned")
+    parser.add_argument("--flow", action="append", default=[], metavar="STEM=CHECKPOINT")
+    parser.add_argument("--iterations", type=int, default=300)
+    parser.add_argument("--lr", type=float, default=0.005)
     parser.add_argument("--refine", type=int, default=1, help="calls of the conditional method")
     args = parser.parse_args()
     keep_memory()
-    changes: Likelihood = {
-        "steps": args.steps, "resamples": args.resamples, "churn": args.churn, "sigma_max": args.sigma_max,
-        "pinned": args.pinned,
-    }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         ref = Path(folder, "ref")
         count = cut(args.songs, args.seconds, ref)
         for method in args.methods:
-            separator = checkpoints.load(args.checkpoint, method=method, likelihood=changes, steps=args.refine)
+            separator = separator_of(method, args)
             begun, est = time.monotonic(), Path(folder, method)
             separate_sums(ref, est, separator)
             speed = (time.monotonic() - begun) / (count * args.seconds)
