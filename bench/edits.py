@@ -35,7 +35,7 @@ from stemforge.inference.guidance import resemblance
 from stemforge.models.embedders import Ear
 from stemforge.tasks.coherence import beat_f_measure, features
 from stemforge.tasks.edit import STRENGTH, edit, way_for
-from stemforge.tasks.fad import embed, fad
+from stemforge.tasks.fad import embed, fad, realism
 from stemforge.tasks.generate import generate
 from stemforge.tasks.regions import Region, free_in
 from stemforge.types import Audio, Stems
@@ -252,8 +252,14 @@ def _score_gap(args: argparse.Namespace) -> None:
 
 
 def _score_way(args: argparse.Namespace) -> None:
-    """Eight windows of 3 s over the middle: distance to A rises, to B falls."""
-    ear = embedders.load("MSD")
+    """Eight windows of 3 s over the middle: distance to A rises, to B falls; how real the middle is.
+
+    Realism is that of the plain cross-fade of the same pair times the ratio that is printed, in musicnn's space against
+    the windows of --reference, or of the songs themselves.
+    """
+    ear, network = embedders.load("MSD"), wheels.musicnn("MSD")
+    songs = sorted(args.reference.rglob("*.wav")) if args.reference else sorted((args.out / "real").glob("*.wav"))
+    reference = embed([read(path) for path in songs], network, hop=1.5).rows
     rows = {name: dict(pieces_of(args.out / name)) for name in ("transition", "crossfade")}
     for row, found in rows.items():
         to_a, to_b = [], []
@@ -263,6 +269,14 @@ def _score_way(args: argparse.Namespace) -> None:
             for end, out in zip(ends, (to_a, to_b), strict=True):
                 out.append(rising([float((w - end).norm()) for w in windows]))
         print(f"{row:12} {len(found)} pairs, Spearman to A {np.mean(to_a):.2f}, to B {np.mean(to_b):.2f}")
+    ratios = []
+    for name in rows["transition"]:
+        made, plain = (
+            realism(embed([Audio(x.samples[:, 3 * x.rate : 11 * x.rate], x.rate)], network).rows, reference).mean()
+            for x in (rows["transition"][name], rows["crossfade"][name])
+        )
+        ratios.append(made / plain)
+    print(f"realism against that of the cross-fade: {np.mean(ratios):.3f} (against {len(reference)} windows)")
 
 
 def rising(values: list[float]) -> float:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemforge.errors import InputError, UsageError
-from stemforge.tasks.fad import Embedded, embed, fad, frechet
+from stemforge.tasks.fad import Embedded, embed, fad, frechet, realism
 from stemforge.tasks.mixtures import Completion, Sum, completions, mixtures
 from stemforge.types import Audio
 from test_musicnn import plucked, small
@@ -55,6 +55,17 @@ def test_it_is_a_distance(seed: int, count_a: int, count_b: int) -> None:
     assert frechet(a, b) == pytest.approx(frechet(b, a), rel=1e-9, abs=1e-12)
     assert frechet(a @ turned, b @ turned) == pytest.approx(frechet(a, b), rel=1e-9, abs=1e-12)
     assert 0 <= frechet(a, a) < 1e-12
+
+
+def test_realism() -> None:
+    """By hand on a line, with the outlier left out; never less than 1 for what is among the kept ones."""
+    line = np.array([0.0, 1, 2, 3, 100])[:, None]
+    # With k = 1 every neighbour but the outlier's is 1 away.
+    assert realism(np.array([[1.5], [5.0], [100.0]]), line, 1) == pytest.approx([2, 1 / 2, 1 / 97])
+    rows = np.random.default_rng(0).normal(size=(40, 5))
+    assert np.sum(realism(rows, rows) >= 1) >= 20 and realism(rows + 50, rows).max() < 0.2
+    with pytest.raises(UsageError):
+        realism(rows, rows[:3])
 
 
 def gaussian_songs(songs: int, windows: int, offset: float, seed: int) -> Embedded:

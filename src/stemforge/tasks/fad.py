@@ -112,6 +112,37 @@ def fad(ref: Embedded, est: Embedded, *, minimum: int = MINIMUM, resamples: int 
     return Distance(value, interval, (len(ref.rows), len(est.rows)), (ref.songs, est.songs))
 
 
+def realism(rows: Rows, reference: Rows, nearest: int = 3) -> Rows:
+    """How realistic each of some rows is, (window,): 1 and more where it lies among what is real.
+
+    Kynkäänniemi et al. 2019 (https://arxiv.org/abs/1904.06991, eq. 3): the largest quotient of a reference row's
+    distance to its own k-th neighbour and its distance to the row. As there, the half of the reference rows with the
+    widest neighbourhoods, which are outliers, is left out.
+
+    Args:
+        rows: (window, feature).
+        reference: more than `nearest` of them.
+        nearest: k.
+
+    Raises:
+        UsageError: there are too few reference rows.
+    """
+    if len(reference) <= nearest:
+        raise UsageError(f"realism: {len(reference)} reference windows, more than {nearest} are needed. Give more.")
+    among = np.sort(_apart(reference, reference), axis=1)[:, nearest]
+    kept = among <= np.median(among)
+    found: Rows = (among[kept] / np.maximum(_apart(rows, reference[kept]), 1e-12)).max(axis=1)
+    return found
+
+
+def _apart(a: Rows, b: Rows) -> Rows:
+    """Distance of every row of a to every row of b."""
+    found: Rows = torch.cdist(
+        torch.from_numpy(a), torch.from_numpy(b), compute_mode="donot_use_mm_for_euclid_dist"
+    ).numpy()
+    return found
+
+
 def _drawn(side: Embedded, rng: np.random.Generator) -> Rows:
     """The windows of as many songs as there are, drawn with replacement."""
     songs = np.unique(side.song)
