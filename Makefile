@@ -39,8 +39,9 @@ format: dev-env  ## bring the code into form
 	$(BIN)/ruff format $(CODE)
 	$(BIN)/ruff check --fix $(CODE)
 
-docs: env  ## write docs/cli.md anew
+docs: dev-env  ## write docs/cli.md anew, and docs/ as a site into site/
 	$(BIN)/python scripts/write_cli_reference.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 score: env  ## DIR=songs [CHECKPOINT=name] [STEPS=n]: add the stems of each song up, separate the sum, evaluate
 	@test -n "$(DIR)" || { echo "say make score DIR=folder, with one folder a song and one file a stem in it" >&2; exit 2; }
@@ -56,7 +57,7 @@ build: dev-env  ## wheel and source archive into dist/
 	$(BIN)/python -m build
 
 clean:  ## remove what make made
-	rm -rf $(VENV) dist build separated .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist build site separated .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("stemforge needs Python 3.11 or newer: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'

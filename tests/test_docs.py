@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -33,6 +36,21 @@ def test_every_page_is_in_the_index() -> None:
     index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
     for page in (ROOT / "docs").glob("*.md"):
         assert page.name == "index.md" or f"({page.name})" in index, page.name
+
+
+def test_site_builds_without_a_warning(tmp_path: Path) -> None:
+    """`make docs`: every page becomes one of the site, links between them hold, nothing is fetched from elsewhere."""
+    pytest.importorskip("mkdocs", reason="mkdocs-material")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "WARNING" not in done.stderr, done.stderr
+    for page in (ROOT / "docs").rglob("*.md"):
+        built = tmp_path / "site" / page.relative_to(ROOT / "docs").with_suffix(".html")
+        loaded = re.findall(r'<(?:script|link|img)[^>]*(?:src|href)="(https?:[^"]+)', built.read_text(encoding="utf-8"))
+        assert loaded == []
+    overview = (tmp_path / "site" / "overview.html").read_text(encoding="utf-8")
+    assert 'href="cli.html"' in overview and 'href="example.html"' in overview
 
 
 def test_make_targets_of_the_readme_exist() -> None:
