@@ -66,13 +66,13 @@ def join(windows: Iterable[Window], length: int, hop: int) -> Iterator[Tensor]:
         if held is not None:
             yield held.samples[..., :hop]
             before, now = held.samples[..., hop:], samples[..., :fade]
-            samples = torch.cat([before + _ramp(fade).to(now) * (now - before), samples[..., fade:]], dim=-1)
+            samples = torch.cat([before + ramp(fade).to(now) * (now - before), samples[..., fade:]], dim=-1)
         held = Window(samples, window.valid)
     if held is not None:
         yield held.samples[..., : held.valid]
 
 
-def _ramp(fade: int) -> Tensor:
+def ramp(fade: int) -> Tensor:
     """Raised cosine from 0 to 1 over `fade` samples, both ends left out."""
     return torch.sin((torch.arange(fade, dtype=torch.float64) + 0.5) * (math.pi / 2 / max(fade, 1))).square()
 
@@ -121,8 +121,8 @@ def eased(x: Tensor, known: Tensor, fade: int) -> Tensor:
         row = out[batch, stem]
         if known[batch, stem, 0, place]:
             count = min(fade, row.shape[-1] - first)
-            row[:, first : first + count] += _ramp(count).to(x).flip(0) * (row[:, [place]] - row[:, [first]])
+            row[:, first : first + count] += ramp(count).to(x).flip(0) * (row[:, [place]] - row[:, [first]])
         else:
             count = min(fade, first)
-            row[:, first - count : first] += _ramp(count).to(x) * (row[:, [first]] - row[:, [place]])
+            row[:, first - count : first] += ramp(count).to(x) * (row[:, [first]] - row[:, [place]])
     return torch.where(known, x, out)

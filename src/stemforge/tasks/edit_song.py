@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stemforge.audio.windows import eased
+from stemforge.audio.windows import eased, ramp
 from stemforge.inference.samplers import OnStep, quiet
 from stemforge.tasks.edit import Way, edit
 from stemforge.tasks.edit_files import MIX, Patch, Piece
@@ -177,7 +177,9 @@ def changes(
     if part.follows and before is not None:
         seam = part.open[0].first
         blend = _rows(job, faded * (before.over(old, before.old, span.first) - old))
-        patches.insert(0, Patch(begins(job, part), _rising(blend[..., : seam - span.first], seam - begins(job, part))))
+        start = begins(job, part)
+        rising = blend[..., start - span.first : seam - span.first] * ramp(seam - start).to(blend)
+        patches.insert(0, Patch(start, rising))
     ends = part.open[-1].last
     first = max(span.first, ends - round(job.context * piece.rate))
     cut = slice(first - span.first, ends - span.first)
@@ -187,12 +189,6 @@ def changes(
 def begins(job: Job, part: Part) -> int:
     """The first sample that a part changes."""
     return max(part.span.first, part.open[0].first - round(BLEND_S * job.piece.rate) * part.follows)
-
-
-def _rising(blend: Tensor, count: int) -> Tensor:
-    """The last `count` samples of a blend, rising from nothing."""
-    ramp = torch.sin((torch.arange(count) + 0.5) * (math.pi / 2 / max(1, count))).square()
-    return blend[..., blend.shape[-1] - count :] * ramp
 
 
 def _with(stems: Stems, names: Sequence[str], rows: Tensor) -> Stems:

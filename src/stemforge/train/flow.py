@@ -6,10 +6,10 @@ loss is the negative log-likelihood a value.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 import torch
@@ -33,16 +33,9 @@ def flow_loss(network: Flows, stems: Tensor, dither: Tensor) -> tuple[Tensor, Ma
     """
     # As 16-bit samples whose gaps a uniform noise fills.
     spectra = network.magnitudes(network.spectrum(((stems * 32768).round() + dither)[:, :, 0] / 32768))
-    found = [nats(net, spectra[:, k]) for k, net in enumerate(network.nets)]
+    values = spectra[:, 0].numel()
+    found = [-cast(Glow, net).log_prob(spectra[:, k]).sum() / values for k, net in enumerate(network.nets)]
     return torch.stack(found).sum(), {n: value.detach() for n, value in zip(network.names, found, strict=True)}
-
-
-def nats(net: torch.nn.Module, x: Tensor) -> Tensor:
-    """Mean over values of -log p(x); x: (batch, frame, row)."""
-    assert isinstance(net, Glow)
-    z, log_det = net(x)
-    found: Tensor = (0.5 * z.square().sum() - log_det.sum()) / x.numel() + 0.5 * math.log(2 * math.pi)
-    return found
 
 
 @dataclass(frozen=True)

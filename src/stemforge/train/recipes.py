@@ -7,7 +7,7 @@ glow    as published, see `flow`; score: minus the loss on fixed pieces
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -99,27 +99,25 @@ def loss_of(network: Trained, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor
     """The loss of the batch's task."""
     mixture = batch.mixture
     if isinstance(network, Flows):
-        return flow_loss(network, batch.stems, _dither(batch))
+        return flow_loss(network, batch.stems, _drawn(batch, _uniform))
     if isinstance(network, Forge) and batch.task == "separate" and mixture is not None:
         return separation_loss(network, mixture, batch.stems)
-    noise = _noise(network, batch)
+    noise = _drawn(batch, network.noise)
     if isinstance(network, Forge):
         return denoising_loss(network, batch.stems, batch.sigma, batch.hidden, mixture, noise)
     return diffusion_loss(network, batch.stems, batch.sigma[:, 0, 0], noise)
 
 
-def _noise(network: Forge | Msdm | Isdm, batch: Batch) -> Tensor:
-    """Noise of this part of the batch, as it is when the batch is whole."""
+def _drawn(batch: Batch, draw: Callable[[Tensor, torch.Generator], Tensor]) -> Tensor:
+    """What `draw` gives in the shape of this part of the batch, as it is when the batch is whole."""
     (first, parts), like = batch.part, batch.stems
     whole = like.new_empty(1).expand(len(like) * parts, *like.shape[1:])
-    return network.noise(whole, torch.Generator().manual_seed(batch.seed))[first::parts]
+    return draw(whole, torch.Generator().manual_seed(batch.seed))[first::parts]
 
 
-def _dither(batch: Batch) -> Tensor:
-    """Uniform in [0, 1), in the same way."""
-    (first, parts), like = batch.part, batch.stems
-    whole = torch.rand(len(like) * parts, *like.shape[1:], generator=torch.Generator().manual_seed(batch.seed))
-    return whole[first::parts].to(like)
+def _uniform(like: Tensor, generator: torch.Generator) -> Tensor:
+    """In [0, 1), drawn on the CPU."""
+    return torch.rand(like.shape, generator=generator).to(like)
 
 
 def pieces_of(songs: list[Song], network: Trained, config: TrainConfig) -> Pieces:
