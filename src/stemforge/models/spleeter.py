@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stemforge.models.tensorflow import PARTS
+
 _BN_EPS = 1e-3
 _MASK_EPS = 1e-10
 _SLOPE = 0.2
@@ -166,14 +168,6 @@ class _UNet(nn.Module):
 
 
 _LEVELS = 6
-_PARTS = {
-    "kernel": "weight",
-    "gamma": "weight",
-    "bias": "bias",
-    "beta": "bias",
-    "moving_mean": "running_mean",
-    "moving_variance": "running_var",
-}
 
 
 def from_tensorflow(
@@ -188,10 +182,10 @@ def from_tensorflow(
     state: dict[str, Tensor] = {}
     for name, array in arrays.items():
         layer, _, part = name.partition("/")
-        if layer in layers and part in _PARTS:
+        if layer in layers and part in PARTS:
             tensor = torch.from_numpy(np.array(array))
             tensor = tensor.permute(3, 2, 0, 1).contiguous() if part == "kernel" else tensor
-            state[f"{layers[layer]}.{_PARTS[part]}"] = tensor
+            state[f"{layers[layer]}.{PARTS[part]}"] = tensor
             if part == "moving_mean":
                 state[f"{layers[layer]}.num_batches_tracked"] = torch.tensor(0)
     filters = tuple(len(state[f"nets.0.down.{k}.bias"]) for k in range(_LEVELS))

@@ -39,6 +39,15 @@ _DTYPES = {
     23: "<u8",
 }
 _STRING = 7
+PARTS = {
+    "kernel": "weight",
+    "gamma": "weight",
+    "bias": "bias",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+"""What TensorFlow calls the tensors of a layer: what torch calls them."""
 
 
 class _Damaged(Exception):
