@@ -233,7 +233,7 @@ def test_drum_kits_are_drawn_from_loose_samples(tmp_path):
 
 
 def test_voices_come_from_what_the_split_has(tmp_path, tiny):
-    """Without fonts a guitar is the sampled pack, `other` is the synthesizer, and vowels are sung by it."""
+    """Without fonts a guitar is the sampled pack, `other` is the synthesizer, and vowels are sung."""
     catalogue = Catalogue("train", (), (tiny,), {}, (), tmp_path)
     note = Note(0.0, 0.2, 60, 90)
     guitar = part_of(note)
@@ -241,7 +241,7 @@ def test_voices_come_from_what_the_split_has(tmp_path, tiny):
     vowels = Part("other", "vowels", 54, (note,))
     assert sounds.choose(rng(), guitar, catalogue, tmp_path).label == "tiny"
     assert sounds.choose(rng(), other, catalogue, tmp_path).kind == "synth"
-    assert sounds.choose(rng(), vowels, catalogue, tmp_path).label == "sung vowels"
+    assert sounds.choose(rng(), vowels, catalogue, tmp_path).label in ("sung vowels", "sung words")
 
 
 @pytest.mark.parametrize("stem", ["bass", "drums", "guitar", "piano", "other"])

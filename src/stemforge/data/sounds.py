@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stemforge.data import modal, speech
+from stemforge.data import modal, singing, speech
 from stemforge.data.catalogue import Catalogue
 from stemforge.data.players import Sound, play_font, play_map, presets
 from stemforge.data.score import Part, folded
@@ -18,6 +18,8 @@ SAMPLED = {"bass": 0.55, "drums": 0.6, "guitar": 0.52, "piano": 0.42, "other": 0
 """Chance of a sampled pack where there is one."""
 MODELLED = {"guitar": 0.23, "piano": 0.2, "other": 0.12}
 """Chance of an instrument made for this part alone; in training songs only."""
+WORDS = 0.75
+"""Share of sung parts that have words; the rest are vowels of our synthesizer."""
 SYNTHETIC = {"bass": 0.1, "drums": 0.0, "guitar": 0.0, "piano": 0.0, "other": 0.18}
 FAMILIES = {"bass": range(32, 40), "guitar": range(24, 32), "piano": range(0, 8)}
 WEIGHTS = {"piano": (4, 3, 2, 1, 2.5, 2, 0.5, 0.7), "guitar": (2.5, 3, 1.5, 2.5, 0.8, 1.5, 1.8, 0.15)}
@@ -35,7 +37,7 @@ NO_KITS = (48, 56, 57, 58, 95)
 
 @dataclass(frozen=True)
 class Voice:
-    """What plays a part: kind is map, font, synth or speech; `label` goes into the manifest."""
+    """What plays a part: kind is map, font, synth, speech or singing; `label` goes into the manifest."""
 
     kind: str
     label: str
@@ -51,6 +53,8 @@ def choose(rng: np.random.Generator, part: Part, catalogue: Catalogue, song: Pat
     """A voice for the part, as the split allows. `song`: a folder for maps that are made for this song."""
     if part.role == "speech":
         return Voice("speech", "espeak-ng")
+    if part.role == "vowels" and rng.random() < WORDS and singing.available():
+        return Voice("singing", "sung words")
     if part.role == "vowels":
         return Voice("synth", "sung vowels", patch=draw_patch(rng, "vowels"))
     maps = catalogue.maps_of(part.stem)
@@ -134,6 +138,8 @@ def play(rng: np.random.Generator, voice: Voice, part: Part, frames: int) -> Sou
         return play_font(voice.font, voice.bank, voice.program, part, frames)
     if voice.patch is not None:
         return play_patch(rng, voice.patch, part, frames)
+    if voice.kind == "singing":
+        return singing.play(rng, part, frames)
     return speech.play(rng, part, frames)
 
 

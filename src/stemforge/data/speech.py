@@ -1,15 +1,17 @@
-"""Speech in `other`: phrases of nonsense and plain words spoken by espeak-ng (apt: espeak-ng), a program of its own."""
+"""Speech in `other`: phrases of plain words, spoken by espeak-ng and flite (apt), programs of their own."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
+from numpy.typing import NDArray
 
 from stemforge.data.players import Sound
 from stemforge.data.score import RATE, Note, Part
@@ -19,7 +21,34 @@ WORDS = (
     "tomorrow water mountain listen again turn around slowly hold believe nothing yellow garden moving forward street "
     "winter letter falling summer open your eyes and tell me where the road goes down to the harbour tonight we wait"
 )
-VOICES = ("en-us", "en-gb", "de", "fr-fr", "es", "it", "pt", "en-us+f2", "en-us+f4", "en-gb+m3", "en-us+m7", "de+f3")
+VOICES = {
+    "espeak-ng": (
+        "en-us",
+        "en-gb",
+        "de",
+        "fr-fr",
+        "es",
+        "it",
+        "pt",
+        "en-us+f2",
+        "en-us+f4",
+        "en-gb+m3",
+        "en-us+m7",
+        "de+f3",
+    ),
+    "flite": ("kal16", "awb", "rms", "slt"),
+}
+"""By program; those of flite are made from recordings of four people, and free."""
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """A voice of a program; pitch 0-99, speed 1-127, both around what is usual for it."""
+
+    program: str
+    voice: str
+    pitch: int
+    speed: int
 
 
 def available() -> bool:
@@ -27,38 +56,52 @@ def available() -> bool:
     return shutil.which("espeak-ng") is not None
 
 
+def draw_speaker(rng: np.random.Generator) -> Speaker:
+    """A speaker at random; flite, where it is installed, in two of five draws."""
+    program = "flite" if shutil.which("flite") and rng.random() < 0.4 else "espeak-ng"
+    voice = str(rng.choice(VOICES[program]))
+    return Speaker(program, voice, int(rng.integers(20, 80)), int(rng.integers(60, 127)))
+
+
 def draw_part(rng: np.random.Generator, seconds: float) -> Part:
-    """A part of phrases: key is the pitch setting of the voice (0-99), velocity its speed."""
+    """A part of phrases."""
     notes, now = [], float(rng.uniform(1, 8))
-    pitch, speed = int(rng.integers(20, 80)), int(rng.integers(60, 127))
     while now < seconds - 3:
         length = float(rng.uniform(1.5, 4.0))
-        notes.append(Note(now, length, pitch, speed))
+        notes.append(Note(now, length, 60, 100))
         now += length + float(rng.exponential(3.0))
     return Part("other", "speech", 54, tuple(notes), name="speech")
 
 
 def play(rng: np.random.Generator, part: Part, frames: int) -> Sound:
     """Each phrase from its start, cut at its length: (frames, 2), both sides equal."""
-    sound = np.zeros((frames, 2), np.float32)
-    voice = str(rng.choice(VOICES))
-    with tempfile.TemporaryDirectory(prefix="stemforge-speech-") as folder:
-        for i, note in enumerate(part.notes):
-            words = " ".join(rng.choice(WORDS.split(), size=int(note.length * 3) + 1))
-            phrase = _spoken(words, voice, note, Path(folder) / f"{i}.wav")
-            start = round(note.start * RATE)
-            piece = phrase[: min(round(note.length * RATE), frames - start)]
-            if len(piece) > 2000:
-                piece[-1000:] *= np.linspace(1, 0, 1000, dtype=np.float32)
-                sound[start : start + len(piece)] += piece[:, None]
+    sound, speaker = np.zeros((frames, 2), np.float32), draw_speaker(rng)
+    for note in part.notes:
+        phrase = soxr.resample(*(spoken(rng, speaker, int(note.length * 3) + 1)), RATE).astype(np.float32)
+        start = round(note.start * RATE)
+        piece = phrase[: min(round(note.length * RATE), frames - start)]
+        if len(piece) > 2000:
+            piece[-1000:] *= np.linspace(1, 0, 1000, dtype=np.float32)
+            sound[start : start + len(piece)] += piece[:, None]
     return sound
 
 
-def _spoken(words: str, voice: str, note: Note, path: Path) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-    speed = str(100 + note.velocity)
-    command = ["espeak-ng", "-v", voice, "-p", str(note.key), "-s", speed, "-w", str(path), words]
-    done = subprocess.run(command, capture_output=True, check=False, timeout=30)
-    if done.returncode != 0 or not path.is_file():
-        return np.zeros(0, np.float32)
-    samples, rate = soundfile.read(path, dtype="float32")
-    return np.asarray(soxr.resample(samples, rate, RATE), np.float32)
+def spoken(rng: np.random.Generator, speaker: Speaker, count: int) -> tuple[NDArray[np.float32], int]:
+    """So many words at random, (time,), and their sampling rate; a tenth of a second of silence when none is said."""
+    words = " ".join(rng.choice(WORDS.split(), size=count))
+    with tempfile.TemporaryDirectory(prefix="stemforge-speech-") as folder:
+        path = Path(folder) / "words.wav"
+        done = subprocess.run(_command(speaker, path, words), capture_output=True, check=False, timeout=30)
+        if done.returncode != 0 or not path.is_file():
+            return np.zeros(2205, np.float32), 22050
+        samples, rate = soundfile.read(path, dtype="float32")
+    return np.asarray(samples, np.float32), rate
+
+
+def _command(speaker: Speaker, path: Path, words: str) -> list[str]:
+    if speaker.program == "flite":
+        hertz, stretch = 80 + 1.6 * speaker.pitch, 1.6 - speaker.speed / 127
+        settings = ["--setf", f"int_f0_target_mean={hertz:.0f}", "--setf", f"duration_stretch={stretch:.2f}"]
+        return ["flite", "-voice", speaker.voice, *settings, "-t", words, "-o", str(path)]
+    tuned = ["-p", str(speaker.pitch), "-s", str(100 + speaker.speed)]
+    return ["espeak-ng", "-v", speaker.voice, *tuned, "-w", str(path), words]

@@ -232,9 +232,9 @@ class Crops:
 
 
 def equalised(x: Float, rate: int, rng: np.random.Generator) -> Float:
-    """x (channel, time) through a random smooth equaliser of at most +-9 dB."""
+    """x (channel, time) through an equaliser of at most +-9 dB: broad, or uneven like another instrument's body."""
     hz = np.arange(x.shape[-1] // 2 + 1, dtype=np.float32) * np.float32(rate / x.shape[-1])
-    points = np.log([40, 120, 350, 1000, 3000, 8000, 16000])
+    points = np.linspace(np.log(40), np.log(16000), 7 if rng.random() < 0.5 else 32)
     gain_db = np.interp(np.log(np.maximum(hz, 1)), points, np.clip(rng.normal(0, 3.5, len(points)), -9, 9))
     spectrum = torch.fft.rfft(torch.from_numpy(x)) * torch.from_numpy(10 ** (gain_db / 20)).float()
     out: Float = torch.fft.irfft(spectrum, n=x.shape[-1]).numpy()
