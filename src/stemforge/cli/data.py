@@ -47,7 +47,7 @@ def render(
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Render songs with one audio file a stem: bass, drums, guitar, piano, other; 44.1 kHz stereo.
+    """Render songs with one audio file a stem: bass, drums, guitar, piano, other, vocals; 44.1 kHz stereo.
 
     OUT holds a folder a song with its stems and song.json (what it was made of), manifest.jsonl and report.json.
     A stem that a song lacks has no file. Stopped at any time, the same command goes on where it was.

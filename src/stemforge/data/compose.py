@@ -14,8 +14,8 @@ from stemforge.data.score import Note, Part, Score, excerpt, folded, humanise, i
 ORGANS, STRINGS, BRASS, PADS = (16, 24), (48, 56), (56, 64), (88, 96)
 LEADS = tuple(range(40, 44)) + tuple(range(56, 80)) + tuple(range(80, 88)) + (9, 11, 12, 13, 21, 22, 104, 105, 110, 114)
 REGISTERS = {"guitar": (52, 84), "piano": (60, 96), "other": (55, 86)}
-SUNG = 0.3
-"""Share of the leads in `other` that are sung."""
+SUNG = 0.5
+"""Share of the melodies of neither guitar nor piano that are sung."""
 LACKING = 0.13
 """Share of songs that lack one or two stems on purpose."""
 NO_OTHER = 0.25
@@ -85,11 +85,12 @@ def _pedal(plan: Plan) -> tuple[tuple[float, int, int], ...]:
 
 
 def _leads(rng: np.random.Generator, plan: Plan) -> list[Part]:
-    """One or two melodies for guitar, piano or another instrument; rarely none."""
+    """One or two melodies for guitar, piano, another instrument or a voice; rarely none."""
     parts: list[Part] = []
     for _ in range(int(rng.choice([0, 1, 2], p=[0.12, 0.6, 0.28]))):
         stem = str(rng.choice(["guitar", "piano", "other"], p=[0.3, 0.2, 0.5]))
-        role = "vowels" if stem == "other" and rng.random() < SUNG else "lead"
+        stem = "vocals" if stem == "other" and rng.random() < SUNG else stem
+        role = "vowels" if stem == "vocals" else "lead"
         bendy = role == "vowels" or (stem != "piano" and rng.random() < 0.55)
         low, high = (50, 76) if role == "vowels" else REGISTERS[stem]
         shift = int(rng.integers(-5, 6))

@@ -14,7 +14,8 @@ from stemforge.data.extras import require
 from stemforge.data.score import RATE
 
 Chain = list[tuple[str, dict[str, float]]]
-RUMBLE = {"bass": (25, 45), "drums": (20, 40), "guitar": (60, 130), "piano": (25, 80), "other": (40, 150)}
+RUMBLE = {"bass": (25, 45), "drums": (20, 40), "guitar": (60, 130), "piano": (25, 80), "other": (40, 150),
+          "vocals": (60, 140)}  # fmt: skip
 
 
 def draw_chain(rng: np.random.Generator, stem: str, role: str, program: int, sampled: bool) -> Chain:
@@ -28,13 +29,13 @@ def draw_chain(rng: np.random.Generator, stem: str, role: str, program: int, sam
         chain += _bass_amplifier(rng)
     if rng.random() < 0.75:
         chain += _equalizer(rng)
-    if rng.random() < {"drums": 0.5, "bass": 0.6}.get(stem, 0.35):
+    if rng.random() < {"drums": 0.5, "bass": 0.6, "vocals": 0.8}.get(stem, 0.35):
         chain.append(_compressor(rng))
     if stem in ("guitar", "piano", "other") and rng.random() < 0.25:
         chain.append(_modulation(rng))
-    if stem in ("guitar", "other") and role == "lead" and rng.random() < 0.35:
+    if (stem == "vocals" or (stem in ("guitar", "other") and role == "lead")) and rng.random() < 0.35:
         chain.append(_delay(rng))
-    if rng.random() < {"bass": 0.12, "drums": 0.65}.get(stem, 0.6):
+    if rng.random() < {"bass": 0.12, "drums": 0.65, "vocals": 0.85}.get(stem, 0.6):
         chain.append(_reverb(rng, stem))
     if rng.random() < 0.03:
         chain.append(("Bitcrush", {"bit_depth": float(rng.integers(8, 13))}))
@@ -156,8 +157,10 @@ def placed(sound: NDArray[np.float32], pan: float, width: float) -> NDArray[np.f
 
 
 def draw_place(rng: np.random.Generator, stem: str, alone: bool) -> tuple[float, float]:
-    """Pan and width of a part: bass and drums in the middle, the others anywhere."""
+    """Pan and width of a part: bass, drums and voices in the middle, the others anywhere."""
     if stem in ("bass", "drums"):
         return float(rng.normal(0, 0.05)), float(rng.uniform(0.0, 1.0) if stem == "bass" else rng.uniform(0.5, 1.0))
+    if stem == "vocals":
+        return float(rng.normal(0, 0.1)), 1.0
     spread = 0.35 if alone else 0.6
     return float(np.clip(rng.normal(0, spread), -0.9, 0.9)), float(rng.uniform(0.4, 1.0))

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from stemforge.data.score import RATE
 
-TARGETS = {"bass": -21.0, "drums": -20.0, "guitar": -24.0, "piano": -23.0, "other": -24.0}
+TARGETS = {"bass": -21.0, "drums": -20.0, "guitar": -24.0, "piano": -23.0, "other": -24.0, "vocals": -21.0}
 """dBFS, active RMS."""
 PEAK = 0.9
 ACTIVE = -45.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 RATE = 44100
-STEMS = ("bass", "drums", "guitar", "piano", "other")
+STEMS = ("bass", "drums", "guitar", "piano", "other", "vocals")
 DRUM_CHANNEL = 9
 
 

@@ -1,4 +1,4 @@
-"""Singing in `other`: the words of a speech synthesizer, whose pitch and time are bent to a melody by WORLD.
+"""Singing: the words of a speech synthesizer, whose pitch and time are bent to a melody by WORLD.
 
 Morise, Yokomori and Ozawa 2016, "WORLD: a vocoder-based high-quality speech synthesis system for real-time
 applications" (https://doi.org/10.1587/transinf.2015EDP7457), through the package pyworld.

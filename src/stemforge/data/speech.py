@@ -1,4 +1,4 @@
-"""Speech in `other`: phrases of plain words, spoken by espeak-ng and flite (apt), programs of their own."""
+"""Speech in a song: phrases of plain words, spoken by espeak-ng and flite (apt), programs of their own."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def draw_part(rng: np.random.Generator, seconds: float) -> Part:
         length = float(rng.uniform(1.5, 4.0))
         notes.append(Note(now, length, 60, 100))
         now += length + float(rng.exponential(3.0))
-    return Part("other", "speech", 54, tuple(notes), name="speech")
+    return Part("vocals", "speech", 54, tuple(notes), name="speech")
 
 
 def play(rng: np.random.Generator, part: Part, frames: int) -> Sound:
