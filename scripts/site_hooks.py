@@ -1,12 +1,18 @@
-"""Hooks of mkdocs: pages that lie outside of docs/ become pages of the site, and links to them lead there."""
+"""Hooks of mkdocs: pages from outside of docs/ are pages of the site, links lead to them, equations become MathML.
+
+Equations are written as GitHub shows them, in fences called math and between $` and `$. Every browser draws MathML by
+itself, so the site needs no script and no font for them.
+"""
 
 from __future__ import annotations
 
+import html
 import posixpath
 import re
 from pathlib import Path
 from typing import Any
 
+from latex2mathml.converter import convert
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
@@ -18,6 +24,8 @@ OUTSIDE = {
     "examples/README.md": "example.md",
 }
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)")
+_BLOCK = re.compile(r'<div class="arithmatex">\s*\\\[(.*?)\\\]\s*</div>', re.DOTALL)
+_INLINE = re.compile(r"\$<code>(.*?)</code>\$")
 
 
 def on_files(files: Files, config: Any) -> Files:  # noqa: ANN401
@@ -32,6 +40,21 @@ def on_files(files: Files, config: Any) -> Files:  # noqa: ANN401
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:  # noqa: ANN401
     """Lead links of a page in docs/ to pages that were outside to where they are now."""
     return markdown if page.file.generated_by else moved(markdown, f"docs/{page.file.src_uri}")
+
+
+def on_page_content(content: str, page: Any, config: Any, files: Files) -> str:  # noqa: ANN401
+    """Draw the equations."""
+    return drawn(content)
+
+
+def drawn(page: str) -> str:
+    """A page with its equations as MathML; a wide one scrolls by itself."""
+
+    def block(match: re.Match[str]) -> str:
+        return f'<div style="overflow-x: auto">{convert(html.unescape(match[1]).strip(), display="block")}</div>'
+
+    page = _BLOCK.sub(block, page)
+    return _INLINE.sub(lambda match: convert(html.unescape(match[1])), page)
 
 
 def moved(markdown: str, place: str) -> str:
