@@ -24,7 +24,6 @@ OUTSIDE = {
     "examples/README.md": "example.md",
 }
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)")
-_BLOCK = re.compile(r'<div class="arithmatex">\s*\\\[(.*?)\\\]\s*</div>', re.DOTALL)
 _INLINE = re.compile(r"\$<code>(.*?)</code>\$")
 
 
@@ -42,19 +41,22 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     return markdown if page.file.generated_by else moved(markdown, f"docs/{page.file.src_uri}")
 
 
+def on_config(config: Any) -> Any:  # noqa: ANN401
+    """Draw the fences called math."""
+    fence = {"name": "math", "class": "math", "format": lambda text, *_, **__: drawn(text, "block")}
+    config["mdx_configs"].setdefault("pymdownx.superfences", {})["custom_fences"] = [fence]
+    return config
+
+
 def on_page_content(content: str, page: Any, config: Any, files: Files) -> str:  # noqa: ANN401
-    """Draw the equations."""
-    return drawn(content)
+    """Draw the equations within lines."""
+    return _INLINE.sub(lambda match: drawn(html.unescape(match[1])), content)
 
 
-def drawn(page: str) -> str:
-    """A page with its equations as MathML; a wide one scrolls by itself."""
-
-    def block(match: re.Match[str]) -> str:
-        return f'<div style="overflow-x: auto">{convert(html.unescape(match[1]).strip(), display="block")}</div>'
-
-    page = _BLOCK.sub(block, page)
-    return _INLINE.sub(lambda match: convert(html.unescape(match[1])), page)
+def drawn(equation: str, display: str = "inline") -> str:
+    """TeX as MathML; a block that is too wide scrolls by itself."""
+    found: str = convert(equation.strip(), display=display)
+    return f'<div style="overflow-x: auto">{found}</div>' if display == "block" else found
 
 
 def moved(markdown: str, place: str) -> str:
