@@ -17,6 +17,7 @@ LAYERS = (
     {"separators"},
     {"checkpoints", "convert", "tasks", "train", "data"},
     {"embedders", "flows", "report"},
+    {"ui"},
     {"cli"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

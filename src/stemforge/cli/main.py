@@ -31,6 +31,7 @@ from stemforge.cli.generate import generate
 from stemforge.cli.impute import impute
 from stemforge.cli.separate import separate
 from stemforge.cli.train import train
+from stemforge.cli.ui import ui
 from stemforge.errors import StemforgeError
 
 INTERRUPTED, TERMINATED, CLOSED_PIPE = 130, 143, 141
@@ -46,6 +47,7 @@ app.command()(generate)
 app.command()(impute)
 app.command()(evaluate)
 app.command()(train)
+app.command()(ui)
 app.command()(doctor)
 app.add_typer(checkpoints, name="checkpoints")
 app.add_typer(edit, name="edit")

@@ -1,9 +1,12 @@
 "use strict";
-(() => {
-  const body = document.body;
-  const one = (selector, within = document) => within.querySelector(selector);
-  const all = (selector, within = document) => [...within.querySelectorAll(selector)];
-  const seconds = Number(body.dataset.seconds), first = Number(body.dataset.first);
+
+// The player of the lanes below `root`, at a time in seconds. What it returns stops it for good, and gives its time.
+const player = (root, position = 0) => {
+  const one = (selector, within = root) => within.querySelector(selector);
+  const all = (selector, within = root) => [...within.querySelectorAll(selector)];
+  const seconds = Number(root.dataset.seconds), first = Number(root.dataset.first);
+  const near = root.dataset.sounds === "near";  // a server has them, that takes no time to send them
+  const closing = new AbortController();
   const lanes = all(".lane").map((node) => ({
     node,
     group: Number(node.dataset.group),
@@ -14,7 +17,7 @@
     listen: one(".listen", node),
   }));
   const playing = lanes.filter((lane) => lane.audio);
-  if (!playing.length) return;
+  if (!playing.length) return () => 0;
   const seek = one(".seek"), now = one(".now"), play = one(".play"), status = one(".status");
 
   // Sounds of the page, decoded: one clock for all of them, to the sample.
@@ -30,11 +33,19 @@
       });
     }
     async load() {
-      this.buffers = await Promise.all(playing.map((lane) => {
-        const text = atob(lane.audio.src.slice(lane.audio.src.indexOf(",") + 1));
-        return this.context.decodeAudioData(Uint8Array.from(text, (letter) => letter.charCodeAt(0)).buffer);
-      }));
+      this.buffers = await Promise.all(playing.map(async (lane) =>
+        this.context.decodeAudioData(await this.bytes(lane.audio.src))));
     }
+    async bytes(address) {
+      if (!address.startsWith("data:")) {
+        const answer = await fetch(address);
+        if (!answer.ok) throw new Error(answer.statusText);
+        return answer.arrayBuffer();
+      }
+      const text = atob(address.slice(address.indexOf(",") + 1));
+      return Uint8Array.from(text, (letter) => letter.charCodeAt(0)).buffer;
+    }
+    close() { this.context.close(); }
     async start(at) {
       this.context.resume();
       const when = this.context.currentTime + 0.03;
@@ -78,16 +89,17 @@
       clearInterval(this.timer);
       for (const player of this.players) player.pause();
     }
+    close() {}
     time() { return this.players[0].currentTime; }
     level(number, value) { this.players[number].muted = !value; }
   }
 
-  const inside = playing.every((lane) => lane.audio.src.startsWith("data:"));
+  const inside = near || playing.every((lane) => lane.audio.src.startsWith("data:"));
   const most = matchMedia("(pointer: coarse)").matches ? 2e8 : 9e8;  // bytes of decoded sound that a device bears
   const small = seconds * playing.length * 48000 * 2 * 4 < most;
-  let engine = null, loading = null, position = 0;
+  let engine = null, loading = null;
   let wanted = false, running = false, turns = 0, next = 0;
-  let group = Number(body.dataset.group), previous = playing.find((lane) => lane.group !== group)?.group ?? group;
+  let group = Number(root.dataset.group), previous = playing.find((lane) => lane.group !== group)?.group ?? group;
   const soloed = new Set(), muted = new Set();
 
   const clock = (time) => {
@@ -112,13 +124,13 @@
   };
   const place = () => {
     if (running) position = Math.min(engine.time(), seconds);
-    body.style.setProperty("--at", 100 * position / seconds);
+    root.style.setProperty("--at", 100 * position / seconds);
     now.value = clock(position);
     seek.value = position;
     seek.setAttribute("aria-valuetext", clock(position));
   };
   const looks = () => {
-    body.classList.toggle("playing", running);
+    root.classList.toggle("playing", running);
     play.setAttribute("aria-label", running ? "Pause" : "Play");
     place();
   };
@@ -132,7 +144,7 @@
     loading ??= (async () => {
       status.textContent = "Reading the sounds …";
       const made = inside && small ? new Decoded() : new Players();
-      await made.load();
+      await made.load().catch((error) => { made.close(); throw error; });
       engine = made;
       status.textContent = "";
       show();
@@ -155,7 +167,8 @@
     } catch (error) {
       if (turn !== turns) return;
       wanted = false;
-      status.textContent = inside ? "This browser cannot play the sounds of this page."
+      status.textContent = near ? "The sounds cannot be had: is stemforge still running?"
+        : inside ? "This browser cannot play the sounds of this page."
         : "The sounds cannot be played: are the files still beside this page?";
       if (!engine) loading = null;
     }
@@ -211,9 +224,11 @@
     });
   }
   // A button that was clicked shall not take the space bar.
-  document.addEventListener("click", (event) => { if (event.detail) event.target.closest("button")?.blur(); });
+  const signal = closing.signal;
+  document.addEventListener("click", (event) => { if (event.detail) event.target.closest("button")?.blur(); }, { signal });
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.closest("input:not(.seek), select, textarea")) return;
     const key = event.key, step = event.shiftKey ? 1 : 5;
     const lane = lanes.find((other) => other.key && other.key === key && other.audio);
     if (key === " " && event.target.closest("button, a, summary")) return;
@@ -223,9 +238,15 @@
     else if (lane) alone(lane);
     else return;
     event.preventDefault();
-  });
+  }, { signal });
 
   document.documentElement.classList.add("js");
   show();
   looks();
-})();
+  return () => {
+    pause();
+    closing.abort();
+    loading?.then(() => engine.close(), () => {});
+    return position;
+  };
+};

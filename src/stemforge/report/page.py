@@ -51,16 +51,28 @@ class _Drawn:
 
 def html(sheet: Sheet) -> str:
     """The page; the same sheet gives the same text. Raises InputError when a sound cannot be read."""
+    return _rendered("page.html", sheet, bitrate_for(sheet.seconds * len(sheet.lanes)), whole=True)
+
+
+def fragment(sheet: Sheet) -> str:
+    """The lanes and their player alone, for a page that has the same style and script.
+
+    Sounds are taken from the files that the lanes name. Raises InputError when a sound cannot be read.
+    """
+    return _rendered("fragment.html", sheet, None, whole=False)
+
+
+def _rendered(template: str, sheet: Sheet, bitrate: int | None, *, whole: bool) -> str:
+    """A template with what it needs; `whole`: it is a page of its own."""
     from jinja2 import Environment, FileSystemLoader
     from markupsafe import Markup
 
     folder = Path(__file__).parent
-    bitrate = bitrate_for(sheet.seconds * len(sheet.lanes))
     with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
         views = list(pool.map(lambda lane: looked_at(lane, sheet.seconds, bitrate), sheet.lanes))
     groups = list(dict.fromkeys(lane.group for lane in sheet.lanes))
     environment = Environment(loader=FileSystemLoader(folder), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.get_template("page.html").render(
+    return environment.get_template(template).render(
         sheet=sheet,
         clean=_text,
         style=Markup((folder / "page.css").read_text(encoding="utf-8")),
@@ -68,7 +80,7 @@ def html(sheet: Sheet) -> str:
         groups=groups,
         active=groups.index(sheet.group),
         lanes=list(_drawn(sheet, views, groups)),
-        linked=bitrate is None,
+        linked=bitrate is None and whole,
         bitrate=bitrate,
         ticks=list(_ticks(sheet)),
     )
