@@ -22,6 +22,7 @@ OUTSIDE = {
     "CHANGELOG.md": "changelog.md",
     "LICENSE": "license.md",
     "examples/README.md": "example.md",
+    "src/stemforge/embedded/forge/README.md": "model-card-forge.md",
 }
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)")
 _INLINE = re.compile(r"\$<code>(.*?)</code>\$")
@@ -56,7 +57,7 @@ def on_page_content(content: str, page: Any, config: Any, files: Files) -> str: 
 def drawn(equation: str, display: str = "inline") -> str:
     """TeX as MathML; a block that is too wide scrolls by itself."""
     found: str = convert(equation.strip(), display=display)
-    return f'<div style="overflow-x: auto">{found}</div>' if display == "block" else found
+    return f'<div style="overflow-x: auto; margin: 1em 0">{found}</div>' if display == "block" else found
 
 
 def moved(markdown: str, place: str) -> str:
