@@ -49,9 +49,13 @@ class _Drawn:
     file_name: str
 
 
-def html(sheet: Sheet) -> str:
-    """The page; the same sheet gives the same text. Raises InputError when a sound cannot be read."""
-    return _rendered("page.html", sheet, bitrate_for(sheet.seconds * len(sheet.lanes)), whole=True)
+def html(sheet: Sheet, bitrate: int | None = None) -> str:
+    """The page; the same sheet gives the same text.
+
+    bitrate: of its sounds in kbit/s; None for the highest with which it can be sent. Raises InputError when a sound
+    cannot be read.
+    """
+    return _rendered("page.html", sheet, bitrate or bitrate_for(sheet.seconds * len(sheet.lanes)), whole=True)
 
 
 def fragment(sheet: Sheet) -> str:
