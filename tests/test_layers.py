@@ -11,7 +11,7 @@ import pytest
 SRC = Path(__file__).parents[1] / "src" / "stemforge"
 LAYERS = (
     {"errors", "types"},
-    {"audio", "devices", "hub"},
+    {"audio", "devices", "hub", "storage"},
     {"models", "tables"},
     {"inference", "wheels"},
     {"separators"},

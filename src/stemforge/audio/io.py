@@ -188,11 +188,11 @@ def _headed(path: Path, contents: Path | None, number: int | None) -> Source:
     try:
         file = soundfile.SoundFile(native(contents or path))
     except soundfile.SoundFileError:
-        if contents is not None or not ffmpeg.is_foreign(path):
+        if not ffmpeg.is_foreign(path):
             raise InputError(
                 f"'{path}': not a recognised audio format, or damaged at its start. Convert it to wav or flac."
             ) from None
-        return _foreign(path, number)
+        return _foreign(path, contents, number)
     with file:
         exact = file.format in ("WAV", "WAVEX", "FLAC", "AIFF", "RF64", "W64", "CAF")
         width = file.channels * {"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}.get(file.subtype, 1)
@@ -212,14 +212,14 @@ def _opus_family(path: Path) -> int:
     return head[10] if len(head) > 10 else 255
 
 
-def _foreign(path: Path, number: int | None) -> Source:
+def _foreign(path: Path, contents: Path | None, number: int | None) -> Source:
     """The source as ffmpeg describes it."""
-    stream = ffmpeg.probe(path, number or 1)
+    stream = ffmpeg.probe(contents or path, number or 1)
     if stream.streams > 1 and number is None:
         log.warning("'%s': has %d audio streams, the first is taken; --stream chooses.", path, stream.streams)
     frames, held = round(stream.seconds * stream.rate) or stream.rate, stream.channels
-    return Source(path, stream.rate, held, frames, exact=False, foreign=True, stream=number or 1, held=held,
-                  tags=stream.tags)  # fmt: skip
+    return Source(path, stream.rate, held, frames, exact=False, contents=contents, foreign=True, stream=number or 1,
+                  held=held, tags=stream.tags)  # fmt: skip
 
 
 def _check_file(path: Path, contents: Path) -> None:
@@ -279,7 +279,7 @@ def _frames(source: Source) -> Iterator[np.ndarray]:
 
 def _foreign_frames(source: Source) -> Iterator[np.ndarray]:
     """The same through ffmpeg, from the start of the file."""
-    for frames in ffmpeg.decoded(source.path, _BLOCK, source.stream):
+    for frames in ffmpeg.decoded(source.file, _BLOCK, source.stream):
         if frames.shape[1] != source.held:
             raise InputError(f"'{source.path}': its channels changed while it was read. Convert it to wav or flac.")
         yield frames

@@ -167,8 +167,12 @@ class Report(logging.Handler):
         """A warning of the library: shown, and kept for the report of the song."""
         text = one_line(record.getMessage())
         self.warnings.append((str(record.threadName), text))
+        self.library(record.levelname.lower(), text)
+
+    def library(self, kind: str, text: str) -> None:
+        """A line of the library to stderr, unless quiet; `kind` is error or warning."""
         if self.verbosity >= 0:
-            self._print(_said(record.levelname.lower(), text))
+            self._print(_said(kind, text))
 
     def taken_warnings(self) -> list[tuple[str, str]]:
         """The warnings since the last call, each with the name of the thread that it came from."""

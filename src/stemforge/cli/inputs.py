@@ -10,7 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from stemforge import storage
 from stemforge.errors import InputError, OutputError, StemforgeError
+from stemforge.storage import Url
 
 SIDECAR = "stemforge.json"
 
@@ -46,6 +48,9 @@ def gather(
     """
     found = Gathered()
     for path in inputs:
+        if isinstance(path, Url):
+            _add_far(found, path, out, extensions, recursive=recursive)
+            continue
         if not path.is_dir():
             name = "stdin" if str(path) == "-" else track_name(path.stem)
             found.items.append(Item(path, Path(name)))
@@ -57,17 +62,40 @@ def gather(
                 songs.append(Item(file, Path(*map(track_name, below), track_name(file.stem))))
             else:
                 found.ignored += 1
-        if not songs:
-            endings = ", ".join(sorted(extensions))
-            found.failed.append(
-                (
-                    path,
-                    InputError(f"'{path}': no audio files in it (endings: {endings}). Name the files, or give --ext."),
-                )
-            )
-        found.items += songs
+        _add(found, path, songs, extensions)
     found.items = _distinct([*found.items, *known])
     return found
+
+
+def _add(found: Gathered, folder: Path, songs: list[Item], extensions: frozenset[str]) -> None:
+    """The songs of a folder; one without songs is told."""
+    if not songs:
+        endings = ", ".join(sorted(extensions))
+        error = InputError(f"'{folder}': no audio files in it (endings: {endings}). Name the files, or give --ext.")
+        found.failed.append((folder, error))
+    found.items += songs
+
+
+def _add_far(found: Gathered, url: Url, out: Path, extensions: frozenset[str], *, recursive: bool) -> None:
+    """What an address names: a song, or all songs below it but hidden ones, finished stems and what is in `out`."""
+    try:
+        files = storage.below(url)
+    except StemforgeError as error:
+        found.failed.append((url, error))
+        return
+    if files is None:
+        found.items.append(Item(url, Path(track_name(url.stem))))
+        return
+    songs, stems = [], {file.parent for file in files if file.name == SIDECAR}
+    for file in files:
+        below = file.relative_to(url).parts
+        if file.parent in stems or out in file.parents or any(part.startswith(".") for part in below):
+            continue
+        if file.suffix[1:].lower() not in extensions:
+            found.ignored += 1
+        elif recursive or len(below) == 1:
+            songs.append(Item(file, Path(*map(track_name, below[:-1]), track_name(file.stem))))
+    _add(found, url, songs, extensions)
 
 
 def _walk(top: Path, out: Path, *, recursive: bool) -> Iterator[Path]:

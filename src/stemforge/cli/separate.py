@@ -25,7 +25,9 @@ def separate(
     inputs: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="INPUT", help="Sound files, folders with some, @LIST for a file that names some, - for stdin."
+            metavar="INPUT",
+            help="Sound files, folders with some, @LIST for a file that names some, - for stdin; or addresses, as "
+            "s3://bucket/songs.",
         ),
     ] = None,
     files_from: Annotated[
@@ -41,7 +43,8 @@ def separate(
             "-o",
             "--out",
             envvar="STEMFORGE_OUT",
-            help="Folder for <checkpoint>/<track>/<stem>.wav; - is stdout, for one stem.",
+            help="Folder for <checkpoint>/<track>/<stem>.wav; - is stdout, for one stem; or an address, as "
+            "s3://bucket/stems.",
         ),
     ] = Path("separated"),
     filename: Annotated[
@@ -224,6 +227,31 @@ def separate(
         str | None,
         typer.Option(
             metavar="I/N", help="Do part I of N of the songs; auto: as the Slurm array says.", rich_help_panel=_RUN
+        ),
+    ] = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="local: here, one song after another. ray: on the workers of a Ray cluster, or of this machine; needs "
+            "stemforge[cluster].",
+            rich_help_panel=_RUN,
+        ),
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Of the Ray cluster. Default: RAY_ADDRESS, else the one that runs here, else a new one for this run.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes of --engine ray, each with the network loaded once. Default: one a GPU, or one a core "
+            "where there is no GPU.",
+            rich_help_panel=_RUN,
         ),
     ] = None,
     report_html: o.ReportHtml = False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from stemforge.errors import UsageError
 from stemforge.separators.diffusion import METHODS, Likelihood
 from stemforge.separators.flow_prior import Fit, Prior
 from stemforge.separators.network import Options
+from stemforge.storage import Url
 from stemforge.tasks.separate import Selection
 
 ON_EXIST = ("skip", "overwrite", "error", "rename")
+ENGINES = ("local", "ray")
 DEMUCS = re.compile(r"(h|ht)?demucs.*|mdx(_\w+)?")
 
 
@@ -100,6 +103,9 @@ class Request:
     json: bool
     quiet: bool
     verbose: int
+    engine: str = "local"
+    address: str | None = None
+    workers: int | None = None
 
     @cached_property
     def encoding(self) -> Encoding:
@@ -229,6 +235,30 @@ class Request:
         self._check_inputs()
         if self.to_stdout:
             self._check_stdout()
+        self._check_engine()
+        if isinstance(self.out, Url):
+            self._check_storage()
+
+    def _check_engine(self) -> None:
+        """Raises UsageError for what an engine cannot do, or that is not installed."""
+        choice(self.engine, ENGINES, "--engine")
+        if self.engine == "local":
+            for name, value in (("address", self.address), ("workers", self.workers)):
+                if value is not None:
+                    raise UsageError(f"--{name} {value}: is for --engine ray. Give that too, or leave it out.")
+            return
+        if find_spec("ray") is None:
+            raise UsageError("--engine ray: Ray is not installed. Run `pip install 'stemforge[cluster]'`.")
+        if self.to_stdout or lists.STDIN in (self.inputs or []):
+            raise UsageError("- with --engine ray: workers have no stdin and no stdout. Leave out --engine.")
+        if ":" in self.device:
+            raise UsageError(f"-d {self.device} with --engine ray: Ray gives each worker its own. Give -d cuda.")
+
+    def _check_storage(self) -> None:
+        """Raises UsageError for what can only be done on a disk."""
+        if self.filename is not None or self.policy == "rename":
+            name = "--on-exist rename" if self.filename is None else "--filename"
+            raise UsageError(f"{name} with --out {self.out}: is for stems on a disk. Leave it out.")
 
     def _check_inputs(self) -> None:
         """Raises UsageError for sources of names that exclude each other, or when there is none."""

@@ -13,20 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from stemforge import checkpoints, flows
-from stemforge.audio.io import Source, probe
+from stemforge.audio.io import Source
 from stemforge.cli import console, ledger, lists
 from stemforge.cli.inputs import Gathered, Item, check_writable, gather
 from stemforge.cli.layout import DEFAULT, Layout
 from stemforge.cli.layout import check as check_layout
+from stemforge.cli.separate_each import is_far, opened, separate_one, use_temporary
 from stemforge.cli.separate_flow import Flow
 from stemforge.cli.separate_request import Request
 from stemforge.cli.separate_vocals import Stages, stages
-from stemforge.errors import InputError, SpaceError, StemforgeError, UsageError
+from stemforge.errors import SpaceError, StemforgeError, UsageError
 from stemforge.separators.diffusion import DiffusionSeparator, Likelihood
 from stemforge.separators.flow_prior import FlowSeparator
 from stemforge.separators.network import NetworkSeparator, Options
+from stemforge.storage import located
 from stemforge.tasks import files
 from stemforge.tasks.cascade import Cascade
+from stemforge.tasks.mirror import Mirror
 from stemforge.types import Separator
 
 
@@ -41,6 +44,7 @@ class Run:
     flow: Flow
     ledger: ledger.Ledger | None = None
     temporary: Path = Path()
+    mirror: Mirror | None = None
     current: Path = Path()
     full: SpaceError | None = None
     done: int = 0
@@ -133,11 +137,14 @@ class Run:
         self.tell(item, "failed", error={"code": error.exit_code, "message": message})
 
     def tell(self, item: Item, status: str, **fields: object) -> None:
-        """One JSON line about a song, on stdout and in the report, where these are wanted."""
+        """One JSON line about a song."""
         self.sort_warnings()
         warnings = self.warned.pop(item.path, [])
         names = {"input": _text(item.path), "track": _text(Path(item.track.as_posix()))}
-        line = console.json_line("song", status=status, **names, **fields, warnings=warnings)
+        self.say(console.json_line("song", status=status, **names, **fields, warnings=warnings))
+
+    def say(self, line: str) -> None:
+        """One JSON line, on stdout and in the report, where these are wanted."""
         if self.request.json:
             console.result(line)
         if self.ledger is not None:
@@ -153,6 +160,10 @@ class Run:
         if not self.request.json and not self.request.to_stdout:
             console.result(text)
 
+    def shown(self, folder: Path) -> str:
+        """The name of a folder of stems: its address, where they go to object storage."""
+        return str(folder if self.mirror is None else self.mirror.far(folder))
+
     def exit_code(self) -> int:
         """0 all done, 3 some failed, otherwise the code that all failures share, or 4."""
         if not self.codes:
@@ -164,12 +175,16 @@ class Run:
 
 def run(request: Request) -> int:
     """Separate all songs of a request; the exit code. Raises StemforgeError for what concerns no single song."""
+    request = replace(request, out=located(request.out))
     request.check()
     chosen = stages(request)
     if chosen.stems is not None:
         request.selection.check(chosen.stems)
     layout = Layout(request.out, chosen.name, request.seed, DEFAULT if request.filename is None else request.filename)
     gathered = _gathered(request)
+    far = is_far(request, gathered.items)
+    if far and request.dry_run:
+        raise UsageError("--dry-run: would have to fetch every song from object storage. Leave it out.")
     kept = None if chosen.stems is None else request.selection.names(chosen.stems)
     check_layout(layout, gathered.items, kept, request.encoding.container)
     if request.to_stdout:
@@ -182,8 +197,8 @@ def run(request: Request) -> int:
         report = stack.enter_context(console.Report(request.progress, -1 if request.quiet else request.verbose))
         flow = stack.enter_context(Flow(request.jobs, sanitize=request.sanitize))
         work = Run(request, chosen, report, layout, flow)
-        if request.to_stdout or any(item.path == lists.STDIN for item in gathered.items):
-            work.temporary = Path(stack.enter_context(lists.temporary()))
+        if far or request.to_stdout or any(item.path == lists.STDIN for item in gathered.items):
+            use_temporary(work, Path(stack.enter_context(lists.temporary())))
         if request.to_stdout:
             work.layout = replace(layout, top=work.temporary)
         if request.report is not None and not request.dry_run:
@@ -206,32 +221,26 @@ def _gathered(request: Request) -> Gathered:
         paths += lists.listed(request.files_from, null=request.null)
     again = ledger.failed_in(request.retry_failed) if request.retry_failed is not None else []
     paths += [item.path for item in again if item.path.is_dir()]
-    known = [item for item in again if not item.path.is_dir()]
+    known = [replace(item, path=located(item.path)) for item in again if not item.path.is_dir()]
+    paths = [located(path) for path in paths]
     return gather(paths, request.out, request.extensions, recursive=request.recursive, known=known)
 
 
 def _all_songs(run: Run, gathered: Gathered) -> int:
-    """Every song in turn, then the summary."""
-    from stemforge.cli.separate_song import separate_song
-
+    """Every song, then the summary."""
     begun = time.monotonic()
     if gathered.ignored:
         run.report.note(f"{gathered.ignored} files with other endings ignored", level=1)
     if not gathered.items and not gathered.failed:
         run.report.note("nothing to do")
-    sources = _probed(run, gathered)
-    run.report.begin(len(sources), sum(source.seconds for _, source in sources))
-    if sources and not run.request.dry_run:
-        check_writable(run.layout.top)
-    following = [source for _, source in sources[1:]]
-    for (item, source), after in zip_longest(sources, following):
-        if run.request.fail_fast:
-            run.flow.settle(wait=True)
-            if run.codes:
-                break
-        separate_song(run, item, source, after)
-        if run.full is not None:
-            break
+    for path, error in gathered.failed:
+        run.failed(Item(path, Path(path.name or "folder")), error)
+    if run.request.engine == "ray" and not run.request.dry_run:
+        _on_ray(run, gathered.items)
+    elif is_far(run.request, gathered.items):
+        _one_by_one(run, gathered.items)
+    else:
+        _in_turn(run, gathered.items)
     run.flow.settle(wait=True)
     if run.full is not None:
         run.report.note(f"stopped; {run.done} finished songs are kept")
@@ -245,35 +254,65 @@ def _all_songs(run: Run, gathered: Gathered) -> int:
     return run.exit_code()
 
 
-def _probed(run: Run, gathered: Gathered) -> list[tuple[Item, Source]]:
+def _in_turn(run: Run, items: list[Item]) -> None:
+    """Songs of this machine: all are opened first, and each is read while the one before is computed."""
+    from stemforge.cli.separate_song import separate_song
+
+    sources = _probed(run, items)
+    run.report.begin(len(sources), sum(source.seconds for _, source in sources))
+    if sources and not run.request.dry_run:
+        check_writable(run.layout.top)
+    following = [source for _, source in sources[1:]]
+    for (item, source), after in zip_longest(sources, following):
+        if run.request.fail_fast:
+            run.flow.settle(wait=True)
+            if run.codes:
+                break
+        separate_song(run, item, source, after)
+        if run.full is not None:
+            break
+
+
+def _one_by_one(run: Run, items: list[Item]) -> None:
+    """Songs from or to object storage: each is fetched when its turn comes."""
+    if items:
+        _check_out(run)
+    for item in items:
+        separate_one(run, item)
+        if run.full is not None or (run.request.fail_fast and run.codes):
+            break
+
+
+def _on_ray(run: Run, items: list[Item]) -> None:
+    """Songs on the workers of a cluster."""
+    from stemforge.cli.separate_ray import separate_all
+
+    run.report.begin(len(items), len(items))
+    if items and not (run.request.fail_fast and run.codes):
+        _check_out(run)
+        separate_all(run, items)
+
+
+def _check_out(run: Run) -> None:
+    """Raises OutputError unless stems can be written where they shall go."""
+    if run.mirror is not None:
+        run.mirror.check()
+    else:
+        check_writable(run.layout.top)
+
+
+def _probed(run: Run, items: list[Item]) -> list[tuple[Item, Source]]:
     """The songs that can be opened, with what their headers say; the others are told."""
-    for path, error in gathered.failed:
-        run.failed(Item(path, Path(path.name or "folder")), error)
     sources = []
-    for item in gathered.items:
+    for item in items:
         run.current = item.path
         try:
             contents = lists.spooled(run.temporary) if item.path == lists.STDIN else None
-            r = run.request
-            source = probe(item.path, strict=r.strict, contents=contents, channels=r.channels, stream=r.stream)
-            sources.append((item, _cropped(source, run.request)))
+            sources.append((item, opened(run.request, item.path, contents)))
             run.sort_warnings()
         except StemforgeError as error:
             run.failed(item, error)
     return sources
-
-
-def _cropped(source: Source, request: Request) -> Source:
-    """The part of a song that is wanted. Raises InputError when it is too long, or not there."""
-    start, end = request.span
-    if start or end is not None:
-        source = source.between(start, end)
-    if request.longest is not None and source.seconds > request.longest:
-        raise InputError(
-            f"'{source.path}': lasts {source.seconds:.1f} s, more than --max-duration {request.longest:g}. "
-            "Take a part of it with --start and --end, or allow more."
-        )
-    return source
 
 
 def _text(path: Path) -> str:

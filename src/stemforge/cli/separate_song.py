@@ -86,14 +86,14 @@ def _skip(run: Run, item: Item, place: Place, why: str) -> None:
     run.flow.settle(wait=True)
     run.skipped += 1
     run.report.note(f"{item.path.name}: {why}")
-    run.tell(item, "skipped", folder=str(place.folder), why=why)
+    run.tell(item, "skipped", folder=run.shown(place.folder), why=why)
     if why == "already there":
-        run.result(str(place.folder))
+        run.result(run.shown(place.folder))
 
 
 def _there(run: Run, item: Item, source: Source, place: Place) -> None:
     """A song that is there already; its page is made if it is wanted and not there."""
-    if run.request.report_html:
+    if run.request.report_html and run.mirror is None:
         run.flow.settle(wait=True)
         try:
             pages.add(place, source, sanitize=run.request.sanitize)
@@ -155,11 +155,12 @@ def _is_done(run: Run, place: Place, recipe: dict[str, Any]) -> bool:
     if run.request.policy == "skip" and has_sidecar:
         return True
     if run.request.policy == "error":
-        raise OutputError(f"'{place.folder}': exists. Leave out --on-exist error, or choose another --out.")
+        raise OutputError(f"'{run.shown(place.folder)}': exists. Leave out --on-exist error, or choose another --out.")
     why = files.difference(place, recipe) if has_sidecar else "its files were not made by stemforge"
     if why is None:
         return True
-    raise OutputError(f"'{place.folder}': exists, but {why}. Give --overwrite, or choose another --out.")
+    shown = run.shown(place.folder)
+    raise OutputError(f"'{shown}': exists, but {why}. Give --overwrite, or choose another --out.")
 
 
 def _holds_sound(run: Run, place: Place) -> bool:
@@ -262,6 +263,8 @@ def _written(run: Run, song: _Song, source: Source, unwritten: Unwritten) -> Fac
     files.write_sidecar(song.place, {"recipe": song.recipe, **facts})
     if run.request.report_html:
         facts["report"] = songs.write(song.place, source, sanitize=run.request.sanitize)
+    if run.mirror is not None:
+        run.mirror.publish(song.place)
     return facts
 
 
@@ -284,7 +287,7 @@ def _tell_done(run: Run, item: Item, place: Place, facts: dict[str, Any]) -> Non
     run.tell(
         item,
         "ok",
-        folder=str(place.folder),
+        folder=run.shown(place.folder),
         checkpoint=run.checkpoint.name,
         checkpoint_sha256=run.sha256,
         **({} if run.voice is None else {"vocals": run.voice}),
@@ -297,7 +300,7 @@ def _tell_done(run: Run, item: Item, place: Place, facts: dict[str, Any]) -> Non
         for output in facts["outputs"].values():
             run.result(str(place.folder / output))
     else:
-        run.result(str(place.folder))
+        run.result(run.shown(place.folder))
 
 
 def _pour(paths: list[Path]) -> None:
