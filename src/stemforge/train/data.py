@@ -176,14 +176,18 @@ class Crops:
     def _start(self, song: Song, rng: np.random.Generator) -> int:
         return int(rng.integers(max(1, song.frames - int(self.seconds * self.rate))))
 
-    def _song_item(self, item: Float, rng: np.random.Generator) -> None:
+    def _speed(self, rng: np.random.Generator) -> float:
+        """Now and then a tape runs slower or faster: other pitch, timbre, tempo."""
+        return float(rng.uniform(0.8, 1.25)) if rng.random() < self.variety.augment * 0.4 else 1.0
+
+    def _song_item(self, item: Float, rng: np.random.Generator, speed: float = 1.0) -> None:
         """Fill item (stem, channel, time) with a crop of one song, all its stems in place."""
         song = self.songs[rng.integers(len(self.songs))]
         start, turn = self._start(song, rng), 1 - 2 * int(rng.permutation(2)[0])
         turn = turn if self.variety.augment else 1
         for k, name in enumerate(self.names):
             if name in song.stems:
-                song.stems[name].read(start, item[k][::turn])
+                _read_at(song.stems[name], start, item[k][::turn], speed)
 
     def _separation_item(self, item: Float, rng: np.random.Generator) -> None:
         """A crop of one song, or of one song a stem, with new levels, colours and widths; some stems are left out."""
@@ -192,7 +196,7 @@ class Crops:
         if remix:
             self._remix(item, rng)
         else:
-            self._song_item(item, rng)
+            self._song_item(item, rng, self._speed(rng))
         reach = amount * (8.0 if remix else 5.0)
         for name, stem in zip(self.names, item, strict=True):
             if rng.random() < amount * (0.18 if name == "guitar" else 0.03):
@@ -214,21 +218,22 @@ class Crops:
                 song = self.songs[rng.integers(len(self.songs))]
                 start = self._start(song, rng)
                 if name in song.stems:
-                    self._read_varied(song.stems[name], start, item[k], rng)
+                    _read_at(song.stems[name], start, item[k], self._speed(rng))
                     if np.abs(item[k, :, ::16]).max() > 0.01:
                         break
 
-    def _read_varied(self, stem: Stem, start: int, out: Float, rng: np.random.Generator) -> None:
-        """A piece of a stem, now and then as a tape at another speed plays it: other pitch, timbre, tempo."""
-        out[:] = 0
-        if rng.random() < self.variety.augment * 0.4:
-            piece = np.zeros((len(out), int(out.shape[-1] * rng.uniform(0.8, 1.25))), np.float32)
-            stem.read(start, piece)
-            at = np.linspace(0, piece.shape[-1] - 1, out.shape[-1])
-            for channel, played in zip(piece, out, strict=True):
-                played[:] = np.interp(at, np.arange(len(channel)), channel)
-        else:
-            stem.read(start, out)
+
+def _read_at(stem: Stem, start: int, out: Float, speed: float) -> None:
+    """A piece of a stem as a tape at `speed` plays it, into out (channel, time)."""
+    out[:] = 0
+    if speed == 1:
+        stem.read(start, out)
+        return
+    piece = np.zeros((len(out), int(out.shape[-1] * speed)), np.float32)
+    stem.read(start, piece)
+    at = np.linspace(0, piece.shape[-1] - 1, out.shape[-1])
+    for channel, played in zip(piece, out, strict=True):
+        played[:] = np.interp(at, np.arange(len(channel)), channel)
 
 
 def equalised(x: Float, rate: int, rng: np.random.Generator) -> Float:
