@@ -47,14 +47,14 @@ class Browser:
                 assert "error" not in answer, f"{method}: {answer['error']}"
                 return answer["result"]
 
-    def open(self, path: Path, *, dark: bool = False, width: int = 1280, height: int = 900) -> None:
-        """Load a file as a person would who clicks on it."""
+    def open(self, page: Path | str, *, dark: bool = False, width: int = 1280, height: int = 900) -> None:
+        """Load a file as a person would who clicks on it, or an address."""
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 700}
         self.call("Emulation.setDeviceMetricsOverride", **size)
         self._events.clear()
-        self.call("Page.navigate", url=path.absolute().as_uri())
+        self.call("Page.navigate", url=page if isinstance(page, str) else page.absolute().as_uri())
         while not any(event["method"] == "Page.loadEventFired" for event in self._events):
             self._next()
 
@@ -63,6 +63,11 @@ class Browser:
         found = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
+
+    def give(self, selector: str, path: Path) -> None:
+        """Choose a file in an input, as a person does in the dialog that it opens."""
+        found = self.call("Runtime.evaluate", expression=f"document.querySelector({json.dumps(selector)})")
+        self.call("DOM.setFileInputFiles", files=[str(path)], objectId=found["result"]["objectId"])
 
     def until(self, script: str) -> None:
         """Wait for an expression to be true."""

@@ -10,7 +10,7 @@
   const error = one(".error"), work = one(".work"), words = one(".words"), bar = one("progress"), view = one(".view");
   const forms = Object.fromEntries(all("form").map((form) => [form.dataset.task, form]));
   const pause = (time) => new Promise((resolve) => setTimeout(resolve, time));
-  let studio = null, songs = [], song = null, version = null, stopPlayer = () => 0, busy = false, job = null;
+  let studio = { checkpoints: [], most_bytes: Infinity }, songs = [], song = null, version = null, stopPlayer = () => 0, busy = false, job = null;
 
   // Answers of the server; what goes wrong is one line.
   const ask = async (address, options = {}) => {
@@ -146,7 +146,9 @@
     filled();
   };
   const enter = async (id, number) => {
+    const before = song?.id, { from, to } = forms.regenerate.elements;
     song = await (await ask(`api/songs/${id}`)).json();
+    if (id !== before) [from.value, to.value] = [0, Math.min(4, song.seconds).toFixed(2)];
     songs = [...songs.filter((each) => each.id !== id), song];
     document.body.classList.add("has-song");
     one(".studio").hidden = false;
