@@ -9,12 +9,13 @@ CHECKPOINT ?=
 STEPS ?=
 EVALUATE = $(BIN)/stemforge evaluate "$(DIR)" $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") $(if $(STEPS),--steps $(STEPS))
 
-.PHONY: help env data-env dev-env demo test test-slow check format docs score bench gpu-kit build clean
+.PHONY: help env data-env dev-env demo test test-slow check format docs score bench gpu-kit showcase build \
+        release-check clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env: $(VENV)/env.stamp  ## .venv with what `stemforge separate` needs
 data-env: $(VENV)/data.stamp  ## env, and what `stemforge data render` needs
@@ -53,8 +54,14 @@ bench: dev-env  ## time and memory of `stemforge separate`
 gpu-kit: data-env  ## pack what an offline GPU machine needs to render and train
 	$(BIN)/python scripts/gpu_kit.py
 
+showcase: dev-env  ## docs/showcase.html: what the weights can do, to be heard in a minute
+	$(BIN)/python scripts/showcase.py $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)")
+
 build: dev-env  ## wheel and source archive into dist/
 	$(BIN)/python -m build
+
+release-check: $(VENV)/release.stamp  ## build the last commit, and use it from a new environment
+	$(BIN)/python scripts/release_check.py
 
 clean:  ## remove what make made
 	rm -rf $(VENV) dist build site separated .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -77,4 +84,8 @@ $(VENV)/data.stamp: $(VENV)/env.stamp
 $(VENV)/dev.stamp: $(VENV)/data.stamp
 	$(PIP_INSTALL) --editable ".[data,train,ui,dev]"
 	$(PIP_INSTALL) --no-deps audio-diffusion-pytorch==0.0.43
+	@touch $@
+
+$(VENV)/release.stamp: $(VENV)/dev.stamp
+	$(PIP_INSTALL) --editable ".[release]"
 	@touch $@

@@ -13,7 +13,7 @@ CARD = (FOLDER / "README.md").read_text(encoding="utf-8")
 
 def test_stems_and_scores_are_those_of_the_readme() -> None:
     """The row of active improvements has the stems of the network and the figures of README."""
-    stems, active = (re.search(pattern, CARD, re.MULTILINE)[1] for pattern in (r"^\| \| (.*) \|$", r"^\| active \| (.*) \|$"))
+    stems, active = (re.search(rf"^\| {row}\| (.*) \|$", CARD, re.MULTILINE)[1] for row in ("", "active "))
     names, figures = stems.split(" | "), active.replace("*", "").split(" | ")
     assert names == [*json.loads((FOLDER / "config.json").read_text())["names"], "all"]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,7 +1,6 @@
 """docs/extending.md: each example is written where the page says, and then works as the page says."""
 
 from __future__ import annotations
-
 import __future__
 
 import os
@@ -91,7 +90,9 @@ def test_the_table_lists_the_examples() -> None:
     assert all("```" in section for section in SECTIONS.values())
 
 
-@pytest.mark.parametrize("title", SECTIONS)
+@pytest.mark.parametrize(
+    "title", [pytest.param(title, marks=[pytest.mark.slow] if title == "A stem" else []) for title in SECTIONS]
+)
 def test_example(title: str, place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Its blocks, in their order: files of the package, Python as typed, commands as typed."""
     names: dict = {}
