@@ -124,6 +124,21 @@ def test_dirac_likelihood_has_its_closed_form() -> None:
     assert torch.allclose(out.sum(1, keepdim=True), mixture, atol=1e-12)
 
 
+def test_shared_dirac_likelihood_is_the_posterior_and_the_pinned_one_collapses() -> None:
+    """Three stems N(0, STD^2) that add up to y: mean y / 3 and variance 2/3 STD^2 when all share."""
+    count = 40000
+    mixture = torch.full((1, 1, 1, count), 1.7, dtype=torch.float64)
+    x = (STD**2 + SIGMA_MAX**2) ** 0.5 * state(1, 3, 1, count, seed=8)
+    sigmas = schedules.karras(200, 1e-3, SIGMA_MAX)
+    shared = samplers.heun(gaussian, x, sigmas, SumsTo(mixture, None))
+    variance = 2 / 3 * STD**2
+    assert (shared.mean(-1) - 1.7 / 3).abs().max() < 3 * (variance / count) ** 0.5
+    assert (shared.var(-1) - variance).abs().max() < 3 * variance * (2 / count) ** 0.5
+    assert torch.allclose(shared.sum(1, keepdim=True), mixture, atol=1e-12)
+    pinned = samplers.heun(gaussian, x, sigmas, SumsTo(mixture, 0))
+    assert (pinned[:, 1] + pinned[:, 2] - 2 * pinned[:, 0]).var() < 0.5 * 6 * STD**2
+
+
 def test_gaussian_likelihood_has_its_closed_form() -> None:
     """The sum v of two stems follows dv = (v sigma / (STD^2 + sigma^2) - 2 f / (g^2 sigma) (y - v)) dsigma."""
     mixture, x = state(1, 1, 1, 4, seed=7), state(1, 2, 1, 4, seed=8) * SIGMA_MAX
@@ -138,10 +153,11 @@ def test_gaussian_likelihood_has_its_closed_form() -> None:
 
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("likelihood", ["dirac", "gaussian"])
-def test_stems_add_up_to_the_mixture_exactly(name: str, likelihood: str) -> None:
+@pytest.mark.parametrize("pinned", [2, None])
+def test_stems_add_up_to_the_mixture_exactly(name: str, likelihood: str, pinned: int | None) -> None:
     """After the last projection the sum is the mixture, with every sampler and likelihood, pinned where one likes."""
     mixture, x = state(2, 1, 2, 50), state(2, 4, 2, 50, seed=1)
-    given = SumsTo(mixture, 2) if likelihood == "dirac" else NearlySumsTo(mixture, pinned=2)
+    given = SumsTo(mixture, pinned) if likelihood == "dirac" else NearlySumsTo(mixture, pinned=pinned)
     out = SAMPLERS[name].run(gaussian, x, schedules.karras(12, 1e-3, 1.0), given, noise=seeded())
     assert (out.sum(1, keepdim=True) - mixture).abs().max() < 1e-6
 

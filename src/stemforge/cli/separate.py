@@ -122,7 +122,11 @@ def separate(
     rho: o.Rho = None,
     pinned: Annotated[
         str | None,
-        typer.Option(metavar="STEM", help="Stem written as mixture minus the others.", rich_help_panel=_ADVANCED),
+        typer.Option(
+            metavar="STEM",
+            help="Stem that is the mixture minus the others; all: they share.",
+            rich_help_panel=_ADVANCED,
+        ),
     ] = None,
     gamma: Annotated[
         float | None, typer.Option(help="Width of the gaussian likelihood, in noise levels.", rich_help_panel=_ADVANCED)

@@ -73,21 +73,29 @@ class SumsTo:
 
     x_k = y - sum_{n != k} x_n,   grad_m log p(x | y) ~ s_m(x) - s_k(x)
 
-    mixture: (batch, 1, channel, time); pinned: the stem k that is written as mixture minus the others.
+    The stem k then holds the noise of all others, more than the denoiser is told, and every difference to it moves
+    twice. With `pinned` None no stem is singled out: the state and its slope are projected orthogonally on the stems
+    that add up, x + (y - sum x) / N and d - mean d. For Gaussian stems of one variance that is the exact posterior,
+    where the pinned form ends in a variance near 0 (tests/test_samplers.py).
+
+    mixture: (batch, 1, channel, time); pinned: the stem k that is written as mixture minus the others, or None.
     """
 
     mixture: Tensor
-    pinned: int = 0
+    pinned: int | None = 0
 
     def project(self, x: Tensor, sigma: Tensor, noise: Noise) -> Tensor:
-        """The pinned stem takes what the others leave of the mixture."""
+        """The pinned stem, or all in equal parts, take what is left of the mixture."""
+        left = self.mixture.to(x) - x.sum(dim=1, keepdim=True)
+        if self.pinned is None:
+            return x + left / x.shape[1]
         x = x.clone()
-        x[:, [self.pinned]] += self.mixture.to(x) - x.sum(dim=1, keepdim=True)
+        x[:, [self.pinned]] += left
         return x
 
     def steer(self, x: Tensor, d: Tensor, sigma: Tensor) -> Tensor:
-        """d_m - d_k."""
-        return d - d[:, [self.pinned]]
+        """d_m - d_k, or d_m - mean d."""
+        return d - (d.mean(dim=1, keepdim=True) if self.pinned is None else d[:, [self.pinned]])
 
 
 @dataclass(frozen=True)
@@ -96,14 +104,14 @@ class NearlySumsTo:
 
     d_m - factor sigma / gamma(sigma)^2 (y - sum_n x_n),   gamma(sigma) = gamma sigma
 
-    factor 1/2 is what the released code does, 1 the gradient as written. In the end the pinned stem takes what is left,
-    so that the stems add up.
+    factor 1/2 is what the released code does, 1 the gradient as written. In the end the pinned stem, or all of them,
+    take what is left, so that the stems add up.
     """
 
     mixture: Tensor
     gamma: float = 0.75
     factor: float = 0.5
-    pinned: int = 0
+    pinned: int | None = 0
 
     def project(self, x: Tensor, sigma: Tensor, noise: Noise) -> Tensor:
         """x as it is until the noise is gone."""

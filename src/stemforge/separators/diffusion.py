@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from stemforge.models.registry import Joint
 
 METHODS = ("dirac", "gaussian", "independent")
+ALL = "all"
+"""In place of a pinned stem: all stems share what is left of the mixture."""
 
 
 class Likelihood(TypedDict, total=False):
@@ -57,7 +59,7 @@ class DiffusionSeparator:
         network: joint denoiser on `device`; its windows are `network.segment` seconds long.
         method: dirac, gaussian, or independent (Dirac with one prior a stem).
         sampling: sampler, steps, noise levels.
-        pinned: name of the stem that is written as mixture minus the others.
+        pinned: name of the stem that is written as mixture minus the others, or ALL, see `given.SumsTo`.
         gamma, factor: of the Gaussian likelihood, see `given.NearlySumsTo`.
         segment: seconds of a window of the network; None for what it was trained on.
         overlap: fraction of a window that it shares with the next.
@@ -88,15 +90,15 @@ class DiffusionSeparator:
     ) -> None:
         if method not in METHODS:
             raise UsageError(f"method '{method}': unknown. Give one of {', '.join(METHODS)}.")
-        if pinned is not None and pinned not in network.names:
-            raise UsageError(f"pinned stem '{pinned}': this checkpoint has {', '.join(network.names)}.")
+        if pinned not in (None, ALL, *network.names):
+            raise UsageError(f"pinned stem '{pinned}': this checkpoint has {', '.join(network.names)}; or give {ALL}.")
         if gamma <= 0:
             raise UsageError(f"gamma {gamma:g}: must be more than 0. Try --gamma 0.75.")
         self.names, self.rate, self.channels = tuple(network.names), network.rate, max(network.channels, 2)
         self.method, self.sampling, self.seed, self.on_step = method, sampling, seed, on_step
         self.device = torch.device(device)
         self._network, self._gamma, self._factor = network, gamma, factor
-        self._pinned = self.names.index(pinned) if pinned else 0
+        self._pinned = None if pinned == ALL else self.names.index(pinned) if pinned else 0
         window = round((network.segment if segment is None else segment) * self.rate)
         alone = method == "independent" and not getattr(network, "independent", False)
         prior = marginals(network) if alone else denoiser(network)
