@@ -53,6 +53,15 @@ def test_words_are_sung_in_tune_and_in_time():
 
 
 @needs_voice
+def test_a_short_note_is_sung_too():
+    """A phrase of one note of 50 ms, and one of 5 ms, neither fail nor last longer than they should."""
+    for length in (0.05, 0.005):
+        sound = singing.play(rng(), part_of(Note(0.5, length, 60, 100)), RATE)
+        assert np.isfinite(sound).all()
+        assert np.abs(sound[int(0.7 * RATE) :]).max() == 0
+
+
+@needs_voice
 def test_a_bend_is_sung():
     """A bend of two semitones from the middle of a note on is heard."""
     part = part_of(Note(0.0, 2.4, 60, 100), bends=((0.0, 0.0), (1.2, 0.0), (1.25, 2.0), (2.4, 2.0)))

@@ -149,7 +149,7 @@ def _melody(rng: np.random.Generator, singer: Singer, part: Part, notes: list[No
     ]
     held = at - np.array([note.start for note in notes])[np.maximum(place, 0)]
     keys += singer.vibrato * np.clip(held / 0.4 - 0.6, 0, 1) * np.sin(2 * np.pi * singer.rate * at)
-    drift = np.convolve(rng.normal(0, 0.6, steps), np.ones(60) / 60, "same")
+    drift = np.convolve(rng.normal(0, 0.6, steps + 59), np.ones(60) / 60, "valid")
     if part.bends:
         times, bends = zip(*part.bends, strict=True)
         keys += np.interp(at, times, bends)
