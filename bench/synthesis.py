@@ -2,6 +2,7 @@
 
     python bench/synthesis.py generate SONGS [--checkpoint forge] [--count 20] [--seconds 12] [--steps N]
     python bench/synthesis.py impute SONGS [--checkpoint forge] [--count 20] [--seconds 12] [--steps N]
+        [--given bass+drums ...]
 
 SONGS: held-out songs, one folder a song with one file a stem; `--count` excerpts of `--seconds` are cut from them.
 Needs `stemforge checkpoints pull musicnn`. Every row is a Fréchet distance on musicnn (MSD) to the excerpts, all sets
@@ -106,6 +107,8 @@ def run_impute(args: argparse.Namespace) -> None:
     print(f"{'given':22} imputed  given  +noise  others' | beats: imputed  others'  real")
     for size in (1, 2, 3):
         for given in combinations(range(4), size):
+            if args.given and "+".join(FOUR[k] for k in given) not in args.given:
+                continue
             rest = [k for k in range(4) if k not in given]
             names = tuple(FOUR[k] for k in given)
             fill = tuple(FOUR[k] for k in rest)
@@ -144,6 +147,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=12.0)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--sigma-max", type=float)
+    parser.add_argument("--given", nargs="+", help="impute: only these subsets")
     args = parser.parse_args()
     keep_memory()
     {"generate": run_generate, "impute": run_impute}[args.table](args)
