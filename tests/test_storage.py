@@ -11,6 +11,7 @@ import fsspec
 import pytest
 import soundfile as sf
 
+from clusters import s3_server
 from places import prepared, song, tree
 from stemforge import storage
 from stemforge.cli.main import main
@@ -61,9 +62,8 @@ def test_round_trip(capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("a.wav", "x/b.flac.wav", ".hidden/c.wav", "words.txt"):
         put(name)
     assert separate("memory://songs", "-o", "memory://out", "--report", "r.jsonl") == 0
-    made = [f"bands/{name}/{file}" for name in ("a", "x/b.flac")
-            for file in ("bass.wav", "drums.wav", "other.wav", "stemforge.json")]  # fmt: skip
-    assert there() == made
+    files = [*(f"{name}.wav" for name in STEMS), "stemforge.json"]
+    assert there() == [f"bands/{name}/{file}" for name in ("a", "x/b.flac") for file in files]
     assert capsys.readouterr().out == "memory://out/bands/a\nmemory://out/bands/x/b.flac\n"
     line = json.loads(Path("r.jsonl").read_text().splitlines()[0])
     assert (line["input"], line["folder"]) == ("memory://songs/a.wav", "memory://out/bands/a")
@@ -81,7 +81,7 @@ def test_same_as_on_a_disk() -> None:
     assert separate("songs", "-o", "here") == separate("memory://songs", "-o", "far") == 0
     assert separate("songs", "-o", "memory://out") == 0
     assert tree("here") == tree("far") == there()
-    for name in ("bass.wav", "drums.wav", "other.wav"):
+    for name in (f"{stem}.wav" for stem in STEMS):
         storage.fetch(Url(f"memory://out/bands/a/{name}"), Path(name))
         contents = [path.read_bytes() for path in (Path("here/bands/a", name), Path("far/bands/a", name), Path(name))]
         assert contents[0] == contents[1] == contents[2]
@@ -161,3 +161,26 @@ def test_bad_song(capsys: pytest.CaptureFixture[str]) -> None:
     put("words.wav")
     assert separate("--retry-failed", "r.jsonl", "-o", "out") == 0
     assert {path.name for path in Path("out/bands").iterdir()} == {"a", "words"}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_s3(capsys: pytest.CaptureFixture[str]) -> None:
+    """From a bucket to a bucket of a server that speaks S3; a bucket that is not there is told before any work."""
+    pytest.importorskip("moto.server", reason="needs moto[server]")
+    pytest.importorskip("s3fs", reason="needs stemforge[cluster]")
+    with s3_server():
+        fsspec.filesystem("s3").mkdir("music")
+        put("a b.wav", top="s3://music/songs")
+        put("x/c.wav", top="s3://music/songs")
+        assert separate("s3://music/songs", "-o", "s3://music/stems") == 0
+        assert capsys.readouterr().out == "s3://music/stems/bands/a b\ns3://music/stems/bands/x/c\n"
+        files = [*(f"{name}.wav" for name in STEMS), "stemforge.json"]
+        assert there("s3://music/stems") == [f"bands/{name}/{file}" for name in ("a b", "x/c") for file in files]
+        assert separate("s3://music/songs", "-o", "s3://music/stems") == 0
+        assert "0 separated, 2 already there" in capsys.readouterr().err
+        assert separate("s3://music/songs", "-o", "s3://music/stems", "--stems", "bass", "-y") == 0
+        assert len(there("s3://music/stems")) == 4
+        assert separate("s3://music/songs", "-o", "s3://nowhere/stems") == 7
+        assert "'s3://nowhere/stems/.stemforge.json.upload.part': cannot be written" in capsys.readouterr().err
+        assert separate("s3://music/gone.wav") == 4

@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from stemforge.errors import InputError, OutputError, StemforgeError, UsageError
 
-_Native = Path if TYPE_CHECKING else type(Path())
+if TYPE_CHECKING:
+    _Native = Path
+else:
+    _Native = type(Path())  # before 3.12 a Path itself cannot be inherited from
 _SCHEME = re.compile(r"(?!file:|local:)([a-z][a-z0-9+.-]+):[/\\]+(?=[^/\\])")
 
 

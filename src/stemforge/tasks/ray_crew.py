@@ -15,7 +15,11 @@ from typing import Any
 from stemforge.errors import DeviceError, StemforgeError
 from stemforge.tasks.spread import LostError
 
-_SILENT = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+_SETTINGS = {
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # no warning about a change that is to come
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # what it prints to stdout of its own accord; the logs of Ray have it too
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
 
 
 class RayCrew:
@@ -39,6 +43,8 @@ class RayCrew:
         self._address, self._device, self._wanted = address, device, workers
 
     def __enter__(self) -> RayCrew:
+        for name, value in _SETTINGS.items():
+            os.environ.setdefault(name, value)
         self._ray = ray = import_module("ray")
         self._own = not ray.is_initialized()
         if self._own:
@@ -63,8 +69,6 @@ class RayCrew:
 
     def _connect(self) -> None:
         """Join the cluster, or start one; Ray's own handler of SIGTERM is not wanted."""
-        for name, value in _SILENT.items():
-            os.environ.setdefault(name, value)
         kept = signal.getsignal(signal.SIGTERM)
         quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
         try:
