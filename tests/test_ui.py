@@ -28,6 +28,7 @@ pytest.importorskip("uvicorn", reason="uvicorn, of the extra [ui]")
 from stemforge.cli import ui_run
 from stemforge.cli.main import main
 from stemforge.errors import UsageError
+from stemforge.separators.diffusion import DiffusionSeparator
 from stemforge.tasks.cascade import Cascade
 from stemforge.ui import jobs, songs, work
 from stemforge.ui.guard import Names
@@ -163,6 +164,16 @@ def test_stems_are_made_to_go_with_a_voice_that_is_not_known(models: Models, tmp
     assert np.abs(sum(heard[name] for name in made.stems) - heard["mix"]).max() < 1e-6
 
 
+def test_what_takes_many_steps_for_a_window_tells_each() -> None:
+    """Sampling separators take minutes for the first block; their steps are the progress."""
+    shares: list[float] = []
+    separator = DiffusionSeparator.__new__(DiffusionSeparator)
+    work._watched(separator, 2.0, shares.append)(2.0)
+    for step in range(4):
+        separator.on_step(step + 1, 4)
+    assert shares == [0.25, 0.5, 0.75, 1.0]
+
+
 def test_a_part_is_made_anew_beside_a_voice_that_is_not_known(models: Models) -> None:
     """A change of two stems goes to their rows, all others get silence."""
     change = torch.ones(2, 1, 3)
@@ -192,6 +203,15 @@ def test_a_bad_file_is_told_in_one_line(place: Served) -> None:
     assert line == f"'_.._notes.wav': {known}"
     assert place.error("POST", "/api/songs?name=empty.flac", b"")[0] == 422
     assert sorted(place.folder.iterdir()) == before
+
+
+def test_what_is_odd_about_a_file_is_told(place: Served, tmp_path: Path) -> None:
+    """A wav that was cut short is used as far as it goes, and the page says so by its name."""
+    whole = song(tmp_path / "cut.wav", 1.0).read_bytes()
+    (tmp_path / "cut.wav").write_bytes(whole[: len(whole) // 2])
+    told = place.drop(tmp_path / "cut.wav")
+    assert told["seconds"] == pytest.approx(0.5, abs=0.01)
+    assert told["notes"] == ["'cut.wav': is cut short, 0.5 s are missing; what is there is used."]
 
 
 def test_what_is_too_large_or_too_long_is_refused(

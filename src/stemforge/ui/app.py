@@ -213,4 +213,5 @@ async def _failed(request: Request, error: Exception) -> Response:
 def _told(song: Song) -> dict[str, Any]:
     versions = [{"number": version.number, "title": version.title, "stems": version.stems,
                  "mix": version.outputs.get("mix")} for version in song.versions]  # fmt: skip
-    return {"id": song.id, "name": song.name, "seconds": song.source.seconds, "versions": versions}
+    return {"id": song.id, "name": song.name, "seconds": song.source.seconds, "notes": song.notes,
+            "versions": versions}  # fmt: skip

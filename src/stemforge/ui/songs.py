@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import secrets
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -28,6 +30,9 @@ AS_IT_WAS = "original.wav"
 VIEW = "view.html"
 
 _PART = 1 << 18
+
+
+log = logging.getLogger("stemforge")
 
 
 class GoneError(UsageError):
@@ -66,12 +71,16 @@ class Version:
 
 @dataclass
 class Song:
-    """A song by the name it came with, decoded to a wav, and its versions in the order of their numbers."""
+    """A song by the name it came with, decoded to a wav, and its versions in the order of their numbers.
+
+    notes: what was odd about its file.
+    """
 
     id: str
     name: str
     folder: Path
     source: Source
+    notes: tuple[str, ...] = ()
     versions: list[Version] = field(default_factory=list)
 
     def version(self, number: int) -> Version:
@@ -150,11 +159,16 @@ class Shelf:
         """
         id = secrets.token_hex(8)
         try:
-            source = probe(path, channels="downmix")
-            if source.seconds > MOST_SECONDS:
-                raise InputError(f"'{path}': lasts {clock(source.seconds)}, more than {MOST_SECONDS / 60:g} minutes. "
-                                 "Take it apart with `stemforge separate`.")  # fmt: skip
-            song = Song(id, Path(name).stem, self._folder / id, self._decoded(source, self._folder / id / "0"))
+            with _warnings() as said:
+                source = probe(path, channels="downmix")
+                if source.seconds > MOST_SECONDS:
+                    most = f"{MOST_SECONDS / 60:g} minutes"
+                    raise InputError(
+                        f"'{path}': lasts {clock(source.seconds)}, more than {most}. Use `stemforge separate` for it."
+                    )
+                decoded = self._decoded(source, self._folder / id / "0")
+            notes = tuple(text.replace(str(path), name) for text in said)
+            song = Song(id, Path(name).stem, self._folder / id, decoded, notes)
             song.add_original()
         except InputError as error:
             shutil.rmtree(self._folder / id, ignore_errors=True)
@@ -175,6 +189,25 @@ class Shelf:
                 writer.write(block[None])
             writer.finish()
         return probe(folder / AS_IT_WAS)
+
+
+@contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """What the library warns of in this thread."""
+    said: list[str] = []
+    thread = threading.get_ident()
+
+    class Heard(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.thread == thread:
+                said.append(record.getMessage())
+
+    handler = Heard(logging.WARNING)
+    log.addHandler(handler)
+    try:
+        yield said
+    finally:
+        log.removeHandler(handler)
 
 
 class _Pipe:

@@ -153,6 +153,8 @@
     document.body.classList.add("has-song");
     one(".studio").hidden = false;
     one(".title h2").textContent = song.name;
+    one(".notes").textContent = song.notes.join(" ");
+    one(".notes").hidden = !song.notes.length;
     one(".songs").hidden = songs.length < 2;
     pressed(one(".songs"), songs.map((each) => [each.name, each.id]), id, (other) => enter(other));
     await opened(number ?? song.versions.length - 1);
