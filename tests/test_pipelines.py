@@ -178,6 +178,26 @@ def test_slurm(shell: Shell) -> None:
     assert tree() == ALBUM
 
 
+def test_lines_of_clusters(shell: Shell) -> None:
+    """The recipes of docs/cluster.md for Slurm, a queue in its place, and GNU parallel do all songs."""
+    page = (PAGE.parent / "cluster.md").read_text(encoding="utf-8")
+    array, alone = re.search(r"--wrap '(.*)'", page)[1], re.search(r"^SLURM_ARRAY.*", page, re.M)[0]
+    spread = re.search(r"^parallel .*txt", page, re.M)[0]
+    Path("songs.txt").write_text("one.flac\ntwo 2.flac\nsong.wav\n")
+    task = {f"SLURM_ARRAY_TASK_{name}": value for name, value in (("COUNT", "2"), ("MIN", "0"), ("MAX", "1"))}
+    done = shell.run(array, SLURM_ARRAY_TASK_ID="0", **task)
+    assert done.returncode == 0 and done.stdout == b"stems/forge/one\nstems/forge/two 2\n"
+    assert Path("r-0.jsonl").read_text().count("ok") == 2
+    done = shell.run(alone)
+    assert done.returncode == 0 and done.stdout == b"stems/forge/song\n"
+    if shutil.which("parallel"):
+        shutil.rmtree("stems")
+        done = shell.run(spread.replace("-N 100", "-N 2"))
+        assert done.returncode == 0, done.stderr
+        assert tree("stems") == {"forge/one/*.wav", "forge/two 2/*.wav", "forge/song/*.wav"}
+        assert sorted(path.name for path in Path().glob("r-?.jsonl")) == ["r-0.jsonl", "r-1.jsonl", "r-2.jsonl"]
+
+
 def test_failures_are_retried(shell: Shell) -> None:
     """The second line does what failed in the first, where it would have gone, and leaves the rest alone."""
     shutil.move("album/x/c.wav", "c.wav")
