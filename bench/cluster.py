@@ -84,7 +84,7 @@ def killed(songs: Path, out: Path, workers: int, count: int) -> dict[str, object
     return {"killed": len(victims[:1]), "exit_code": code, "songs": count, "ok_once": once, "lines": found.total()}
 
 
-def through_s3(songs: Path, folder: Path) -> dict[str, object]:
+def through_s3(songs: Path, folder: Path, workers: int) -> dict[str, object]:
     """From a bucket to a bucket."""
     import fsspec
 
@@ -93,10 +93,11 @@ def through_s3(songs: Path, folder: Path) -> dict[str, object]:
         system.mkdir("music")
         system.put(str(songs), "music/songs", recursive=True)
         begun = time.perf_counter()
-        code = start("s3://music/songs", "s3://music/stems", folder / "s3.jsonl").wait()
+        options = "--engine", "ray", "--workers", str(workers)
+        code = start("s3://music/songs", "s3://music/stems", folder / "s3.jsonl", *options).wait()
         wall = time.perf_counter() - begun
         system.get("music/stems", str(folder / "s3"), recursive=True)
-        return {"exit_code": code, "wall_s": round(wall, 2)}
+        return {"s3_workers": workers, "exit_code": code, "wall_s": round(wall, 2)}
 
 
 def main() -> None:
@@ -128,8 +129,8 @@ def main() -> None:
         row = killed(folder / "songs", folder / "killed", max(args.workers), args.songs)
         print(json.dumps({**row, "same_bytes": stems(folder / "killed") == wanted}), flush=True)
         if args.s3:
-            row = through_s3(folder / "songs", folder)
-            print(json.dumps({"s3": row, "same_bytes": stems(folder / "s3") == wanted}), flush=True)
+            row = through_s3(folder / "songs", folder, max(args.workers))
+            print(json.dumps({**row, "same_bytes": stems(folder / "s3") == wanted}), flush=True)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 
-from clusters import at_work, tiny_checkpoint
+from clusters import at_work, s3_server, tiny_checkpoint
 from places import prepared, song, tree
+from stemforge import storage
 from stemforge.cli.main import main
 
 pytest.importorskip("ray", reason="needs stemforge[cluster]")
@@ -86,3 +88,22 @@ def test_exit_codes() -> None:
     process = start("songs", "-y", "--engine", "ray", "--workers", "1")
     _, err = process.communicate(timeout=240)
     assert process.returncode == 5 and "config.json' has sha256" in err and "Traceback" not in err
+
+
+@pytest.mark.filterwarnings("default")
+def test_object_storage() -> None:
+    """From a bucket to a bucket: a worker fetches each song itself, and sends off its stems."""
+    pytest.importorskip("moto.server", reason="needs moto[server]")
+    song("a.wav", 0.3)
+    with s3_server():
+        fsspec.filesystem("s3").mkdir("music")
+        for name in ("a", "x/b"):
+            storage.put(storage.Url(f"s3://music/songs/{name}.wav"), Path("a.wav"))
+        process = start("s3://music/songs", "-o", "s3://music/stems", "--engine", "ray", "--workers", "1")
+        out, err = process.communicate(timeout=240)
+        found = storage.below(storage.Url("s3://music/stems"))
+    assert process.returncode == 0, err
+    assert sorted(out.splitlines()) == ["s3://music/stems/tiny/a", "s3://music/stems/tiny/x/b"]
+    files = ("bass.wav", "drums.wav", "other.wav", "stemforge.json")
+    assert [str(url) for url in found or []] == [f"s3://music/stems/tiny/{n}/{f}" for n in ("a", "x/b") for f in files]
+    assert sorted(path.name for path in Path().iterdir()) == ["a.wav"]

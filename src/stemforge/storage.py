@@ -56,11 +56,9 @@ def names(folder: Url) -> set[str]:
     with _asking(folder):
         system, path = _system(folder)
         system.invalidate_cache()
-        try:
-            found = system.ls(path, detail=True)
-        except FileNotFoundError:
-            return set()
-        return {Path(entry["name"]).name for entry in found if entry["type"] == "file" and entry["name"] != path}
+        # `ls` of a folder that is not there lists all that are beside it on S3.
+        found = (name.removeprefix(f"{path}/") for name in system.find(path) if name != path)
+        return {name for name in found if "/" not in name}
 
 
 def fetch(url: Url, file: Path) -> None:

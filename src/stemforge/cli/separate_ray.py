@@ -125,7 +125,9 @@ class SongWorker:
         run = self._run
         run.notebook.told = told = Told()
         run.done, run.skipped, run.codes, run.full = 0, 0, [], None
-        separate_one(run, item)
+        with lists.temporary() as folder:
+            use_temporary(run, Path(folder))
+            separate_one(run, item)
         told.done, told.skipped, told.codes, told.full = run.done, run.skipped, run.codes, run.full
         return told
 
@@ -145,10 +147,7 @@ class SongWorker:
         template = DEFAULT if request.filename is None else request.filename
         layout = Layout(request.out, chosen.name, request.seed, template)
         flow = Flow(request.jobs, sanitize=request.sanitize)
-        run = _WorkerRun(request, chosen, notebook, layout, flow, notebook=notebook)
-        self._temporary = lists.temporary()
-        use_temporary(run, Path(self._temporary.name))
-        return run
+        return _WorkerRun(request, chosen, notebook, layout, flow, notebook=notebook)
 
 
 def separate_all(run: Run, items: list[Item]) -> None:
