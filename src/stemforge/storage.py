@@ -6,6 +6,7 @@ Credentials and endpoints are those that the kind of storage looks for itself, a
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     _Native = Path
 else:
     _Native = type(Path())  # before 3.12 a Path itself cannot be inherited from
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _SCHEME = re.compile(r"(?!file:|local:)([a-z][a-z0-9+.-]+):[/\\]+(?=[^/\\])")
 
 
@@ -62,7 +64,7 @@ def names(folder: Url) -> set[str]:
 
 
 def fetch(url: Url, file: Path) -> None:
-    """Write what is at an address to a file. Raises InputError, UsageError."""
+    """Write what is at an address to a file. Raises InputError, UsageError, and OSError where the disk is full."""
     with _asking(url):
         system, path = _system(url)
         system.get_file(path, str(file))
@@ -99,12 +101,14 @@ def _system(url: Url) -> tuple[Any, str]:
 
 @contextmanager
 def _asking(url: Url, *, writing: bool = False) -> Iterator[None]:
-    """What goes wrong becomes one line; every kind of storage has errors of its own."""
+    """What goes wrong becomes one line, but for a full disk here; every kind of storage has errors of its own."""
     try:
         yield
     except StemforgeError:
         raise
     except Exception as error:
+        if getattr(error, "errno", None) in _FULL:
+            raise
         why = (str(error).splitlines() or [""])[0].rstrip(".") or type(error).__name__
         if writing:
             raise OutputError(f"'{url}': cannot be written: {why}. Check the address and who may write.") from error

@@ -42,8 +42,8 @@ class Mirror:
             place.folder.mkdir(parents=True, exist_ok=True)
             for name in found - {place.sidecar}:
                 (place.folder / name).touch()
-        if place.sidecar in found:
-            storage.fetch(there / place.sidecar, place.manifest)
+            if place.sidecar in found:
+                storage.fetch(there / place.sidecar, place.manifest)
 
     def publish(self, place: Place) -> None:
         """Bring a finished song there; what is not of it any more is removed there. Raises InputError, OutputError."""
