@@ -6,6 +6,7 @@ import platform
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,27 @@ def _check_cuda(name: str) -> None:
         raise DeviceError(f"device '{name}': no CUDA device or no working driver found. Use -d cpu or -d auto.")
     if ":" in name and int(name.partition(":")[2]) >= count:
         raise DeviceError(f"device '{name}': the last one is cuda:{count - 1}. Use it, or -d auto.")
+
+
+@lru_cache
+def has_bf16(kind: str) -> bool:
+    """Does a device of that kind (cpu, cuda, mps) multiply matrices of bfloat16 by itself, faster than float32?"""
+    import torch
+
+    if kind == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    asked = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # names that torch keeps for itself
+    return kind == "cpu" and any(getattr(torch.cpu, name, bool)() for name in asked)
+
+
+def lowered(device: torch.device, wanted: bool = True) -> torch.autocast:
+    """A context in which matrix products are of bfloat16, where that is wanted and `has_bf16` of the device.
+
+    Sums, spectra and whatever makes stems add up stay in float32. Not for gradients.
+    """
+    import torch
+
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted and has_bf16(device.type))
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -86,7 +86,9 @@ def separate(
         str, typer.Option(help="no_STEM: add the others, minus STEM from the mixture, or none.", rich_help_panel=_OUT)
     ] = "add",
     device: o.Device = "auto",
-    precision: Annotated[str, typer.Option(help="fp32, or bf16 inside the network.")] = "fp32",
+    precision: Annotated[
+        str, typer.Option(help="fp32, bf16 inside the network, or auto: bf16 where that is faster.")
+    ] = "auto",
     segment: Annotated[
         float | None, typer.Option(help="Seconds of a window. Default: as the checkpoint was trained.")
     ] = None,

@@ -89,6 +89,7 @@ class Forge(nn.Module):
 
     data_curve: Tensor
     noise_curve: Tensor
+    takes_bf16 = True  # enough for its matrix products: the same score on the dev set, a third less time
     conditional = True  # it can be told which stems, which parts of them and which mixture are given
 
     def __init__(self, config: ForgeConfig | None = None) -> None:

@@ -11,11 +11,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from stemforge.audio.windows import Window, hop_of, join, split
+from stemforge.devices import has_bf16
 from stemforge.errors import StemforgeError, UsageError
 from stemforge.models.registry import Network
 from stemforge.separators.batches import Batches
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PRECISIONS = ("auto", "fp32", "bf16")
 
 
 class Options(TypedDict, total=False):
@@ -50,7 +51,8 @@ class NetworkSeparator:
         steps: network evaluations a window, at least 1.
         seed: of the noise that more than one step draws, for each window by itself.
         device: where the network is.
-        precision: fp32, or bf16 for the inside of the network.
+        precision: fp32, bf16 for the inside of the network, or auto: bf16 where the device is faster with it and
+            the network was measured to be as good.
         batch_size: windows in one call of the network, halved whenever memory is not enough; None for what suits the
             device. With more than one step it is one, since each window draws its own noise.
 
@@ -67,19 +69,22 @@ class NetworkSeparator:
         steps: int = 1,
         seed: int = 0,
         device: torch.device | str = "cpu",
-        precision: str = "fp32",
+        precision: str = "auto",
         batch_size: int | None = None,
     ) -> None:
         if steps < 1:
             raise UsageError(f"steps {steps}: at least one is needed. Try --steps 1.")
         if precision not in PRECISIONS:
-            raise UsageError(f"precision '{precision}': unknown. Give {' or '.join(PRECISIONS)}.")
+            raise UsageError(f"precision '{precision}': unknown. Give {', '.join(PRECISIONS)}.")
         self.names, self.rate, self.channels = tuple(network.names), network.rate, network.channels
         self.segment = network.segment if segment is None else segment
         self.overlap, self.steps, self.seed, self.precision = overlap, steps, seed, precision
         self.device = torch.device(device)
         if not 0 < self.segment < math.inf:
             raise UsageError(f"segment {self.segment}: must be more than 0 s. Try --segment {network.segment:g}.")
+        if precision == "auto":
+            fit = getattr(network, "takes_bf16", False) and has_bf16(self.device.type)
+            self.precision = "bf16" if fit else "fp32"
         self._network = network
         self._length = round(self.segment * self.rate)
         self._hop = hop_of(self._length, overlap)
@@ -135,6 +140,6 @@ class NetworkSeparator:
         """One call of the network; the noise depends on the seed and on which window it is, on nothing else."""
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + pieces[0].number) % 2**63)
         mixtures = torch.stack([piece.mixture for piece in pieces]).to(self.device)
-        with torch.autocast(self.device.type, dtype=PRECISIONS[precision], enabled=precision != "fp32"):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
             stems = self._network.separate(mixtures, steps=self.steps, generator=generator)
         return stems.float().cpu()
