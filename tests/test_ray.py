@@ -107,3 +107,20 @@ def test_object_storage() -> None:
     files = ("bass.wav", "drums.wav", "other.wav", "stemforge.json")
     assert [str(url) for url in found or []] == [f"s3://music/stems/tiny/{n}/{f}" for n in ("a", "x/b") for f in files]
     assert sorted(path.name for path in Path().iterdir()) == ["a.wav"]
+
+
+def test_stopped() -> None:
+    """SIGTERM ends the command and its workers with 143; the same command afterwards finishes what is left."""
+    song("song.wav", 60)
+    arguments = "song.wav", "--engine", "ray", "--workers", "1"
+    process = start(*arguments)
+    while not at_work(process.pid):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.terminate()
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 143 and "error: stopped: what was finished is kept" in err
+    process = start(*arguments)
+    out, err = process.communicate(timeout=240)
+    assert (process.returncode, out) == (0, "separated/tiny/song\n"), err
+    assert not list(Path("separated").rglob(".*"))

@@ -93,7 +93,10 @@ class RayCrew:
 
     def wait(self, keys: list[Hashable]) -> Hashable:
         """See `Crew`."""
-        done, _ = self._ray.wait(keys, num_returns=1)
+        try:
+            done, _ = self._ray.wait(keys, num_returns=1)
+        except SystemError as error:  # how Ray passes on what a signal has raised
+            raise error.__cause__ or error from None
         first: Hashable = done[0]
         return first
 
