@@ -126,7 +126,7 @@ def separate(
         str | None,
         typer.Option(
             metavar="STEM",
-            help="Stem that is the mixture minus the others; all: they share.",
+            help="Stem that is the mixture minus the others; all: they share. Default: as the checkpoint was made.",
             rich_help_panel=_ADVANCED,
         ),
     ] = None,

@@ -173,6 +173,8 @@ def sampling_separator(
 ) -> DiffusionSeparator:
     """The separator of a method with its default settings for this network, and what is changed of them.
 
+    Where nobody pins a stem: the published form (the first one) for networks of others, ALL for our own.
+
     Raises UsageError as `DiffusionSeparator` and `Sampling` do.
     """
     if method not in METHODS:
@@ -181,6 +183,8 @@ def sampling_separator(
         raise UsageError("method independent: this checkpoint knows its stems only together. Give dirac or gaussian.")
     own: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
     rest = {name: own.pop(name) for name in ("pinned", "gamma", "factor") if name in own}
+    if network.conditional:
+        rest = {"pinned": ALL, **rest}
     sampling = default(method, network.conditional).changed(**own)
     return DiffusionSeparator(
         network, method=method, sampling=sampling, segment=segment, overlap=overlap, seed=seed, device=device, **rest
