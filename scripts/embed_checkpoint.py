@@ -31,9 +31,10 @@ def main() -> None:
     shutil.copyfile(args.run / checkpoints.CONFIG, target / checkpoints.CONFIG)
     entry = checkpoints.entry_for(target, name=args.name, default=args.default)
     table = ROOT / "checkpoints.toml"
-    others = re.split(r"(?m)^(?=\[)", table.read_text(encoding="utf-8"))
-    kept = [part.rstrip() for part in others if not part.startswith(f"[{args.name}]")]
-    table.write_text("\n\n".join([*kept, entry]), encoding="utf-8")
+    parts = re.split(r"(?m)^(?=\[)", table.read_text(encoding="utf-8"))
+    place = next((i for i, part in enumerate(parts) if part.startswith(f"[{args.name}]")), len(parts))
+    parts[place : place + 1] = [entry]
+    table.write_text("\n\n".join(part.strip() for part in parts) + "\n", encoding="utf-8")
     print(entry)
 
 

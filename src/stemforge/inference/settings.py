@@ -83,9 +83,9 @@ FORGE = {
     "impute": Sampling(),
     "replace": Sampling("euler", steps=48, churn=10.0, resamples=2),
     "guided": Sampling("ddim", "cosine", steps=50),
-    "dirac": Sampling("euler", steps=150, sigma_min=1e-3, sigma_max=20.0, churn=20.0, resamples=2),
-    "gaussian": Sampling("euler", steps=150, sigma_min=1e-3, sigma_max=20.0, churn=40.0, resamples=2),
-    "independent": Sampling("euler", steps=150, sigma_min=1e-3, sigma_max=20.0, churn=40.0, resamples=2),
+    "dirac": Sampling("euler", steps=150, sigma_min=1e-3, sigma_max=1.0, churn=20.0, resamples=2),
+    "gaussian": Sampling("euler", steps=150, sigma_min=1e-3, sigma_max=1.0, churn=40.0, resamples=2),
+    "independent": Sampling("euler", steps=150, sigma_min=1e-3, sigma_max=1.0, churn=40.0, resamples=2),
 }
 """For networks of our own, which know conditions; noise of level 1 has the mean level of music over all frequencies."""
 
