@@ -88,6 +88,28 @@ def test_one_more_stem(place: Path) -> None:
     assert np.abs(sum(stems.values()) - sf.read("song.wav")[0]).max() < 2e-6
 
 
+def test_a_flow_joins_by_one_line(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`joins` in its table makes a flow one more stem of that checkpoint; --flow for the same stem goes first."""
+    text = ""
+    for name, stems, more in (("pair", ["drums", "other"], ""), ("bass", ["bass"], 'joins = "pair"')):
+        folder = Path(f"runs/{name}/best").absolute()
+        sums = {file: f"sha256:{value}" for file, value in checkpoints.verify(checkpoints.find(folder)).items()}
+        files = ", ".join(f"{json.dumps(file)} = {json.dumps(value)}" for file, value in sums.items())
+        text += f'[{name}]\nfolder = {json.dumps(str(folder))}\nfiles = {{ {files} }}\narchitecture = "glow"\n'
+        text += f'sample_rate = 44100\nchannels = 1\nstems = {json.dumps(stems)}\nlicense = "Apache-2.0"\n{more}\n'
+    Path("own.toml").write_text(text)
+    monkeypatch.setenv("STEMFORGE_CHECKPOINTS", "own.toml")
+    assert main(["separate", "song.wav", "-n", "pair", "-o", "out", *FEW]) == 0
+    stems = written("out/pair/song")
+    assert set(stems) == {"drums", "other", "bass"}
+    assert np.abs(sum(stems.values()) - sf.read("song.wav")[0]).max() < 2e-6
+    assert main(["separate", "song.wav", "-n", "pair", "-o", "plain"]) == 0
+    assert set(written("plain/pair/song")) == {"drums", "other", "bass"}
+    given = flows.joined(checkpoints.find("pair"), {"flows": {"bass": "mine"}, "fit": Fit(), "warm": None})
+    assert given is not None and given["flows"] == {"bass": "mine"}
+    assert flows.joined(checkpoints.find("bass"), None) is None
+
+
 def test_a_flow_takes_the_place_of_one(place: Path) -> None:
     """Under a name that the first checkpoint has, and of a stem that was named otherwise when it was trained."""
     built = flows.build(

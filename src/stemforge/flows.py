@@ -51,6 +51,25 @@ def build(
     return FlowSeparator(flows, prior["fit"], guess=guess, segment=segment, overlap=overlap, seed=seed, device=target)
 
 
+def joined(checkpoint: Checkpoint, prior: Prior | None) -> Prior | None:
+    """The prior with the flows of all checkpoints of the tables that say `joins = "<name of this one>"`.
+
+    A flow that is given for a stem stays. None where there is neither a prior nor a flow that joins.
+    """
+    from stemforge.separators.flow_prior import Fit
+
+    more = {
+        stem: other.name
+        for other in checkpoints.available().values()
+        if other.table.get("joins") == checkpoint.name
+        for stem in other.stems or ()
+    }
+    if not more:
+        return prior
+    prior = {"flows": {}, "fit": Fit(), "warm": None} if prior is None else prior
+    return {**prior, "flows": {**more, **prior["flows"]}}
+
+
 def _flows(checkpoint: Checkpoint) -> Flows:
     """The network of a checkpoint. UsageError when it is of another kind."""
     from stemforge.models.glow import Flows

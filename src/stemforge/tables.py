@@ -47,6 +47,7 @@ _OPTIONAL: dict[str, _Kind] = {
     "kind": str,
     "size_mb": (int, float),
     "description": str,
+    "joins": str,
 }
 
 _PLAIN = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")

@@ -24,7 +24,7 @@ from stemforge.cli.separate_request import Request
 from stemforge.cli.separate_vocals import Stages, stages
 from stemforge.errors import SpaceError, StemforgeError, UsageError
 from stemforge.separators.diffusion import DiffusionSeparator, Likelihood
-from stemforge.separators.flow_prior import FlowSeparator
+from stemforge.separators.flow_prior import FlowSeparator, Prior
 from stemforge.separators.network import NetworkSeparator, Options
 from stemforge.storage import located
 from stemforge.tasks import files
@@ -69,9 +69,14 @@ class Run:
         return None if found is None else {"name": found.name, "sha256": self._sha256(found)}
 
     @cached_property
+    def prior(self) -> Prior | None:
+        """What is asked for of flows, with those that join the checkpoint by themselves."""
+        return flows.joined(self.checkpoint, self.request.prior)
+
+    @cached_property
     def flows(self) -> dict[str, str] | None:
         """sha256 of the weights of further flows, and of the checkpoint that guesses, as a sidecar says it."""
-        prior = self.request.prior
+        prior = self.prior
         if prior is None:
             return None
         places = {**prior["flows"], **({"warm": prior["warm"]} if prior["warm"] else {})}
@@ -97,11 +102,11 @@ class Run:
         options["steps"] = 1 if r.steps is None else r.steps
         given: Likelihood = {**r.likelihood, "steps": r.steps}
         separator: NetworkSeparator | DiffusionSeparator | FlowSeparator
-        if r.prior is None:
+        if self.prior is None:
             separator = checkpoints.build(self.checkpoint, r.device, method=r.method, likelihood=given, **options)
         else:
             separator = flows.build(
-                self.checkpoint, r.device, prior=r.prior, segment=r.segment, overlap=r.overlap, seed=r.seed
+                self.checkpoint, r.device, prior=self.prior, segment=r.segment, overlap=r.overlap, seed=r.seed
             )
         level = 0 if r.device == "auto" else 1
         self.report.note(f"checkpoint {self.stages.name} on {separator.device}", level)
