@@ -9,7 +9,7 @@ CHECKPOINT ?=
 STEPS ?=
 EVALUATE = $(BIN)/stemforge evaluate "$(DIR)" $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") $(if $(STEPS),--steps $(STEPS))
 
-.PHONY: help env data-env dev-env demo test test-slow check format docs score bench gpu-kit showcase build \
+.PHONY: help env data-env dev-env demo test test-slow check format docs score bench gpu-kit showcase build picture \
         release-check clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
@@ -62,6 +62,9 @@ build: dev-env  ## wheel and source archive into dist/
 
 release-check: $(VENV)/release.stamp  ## build the last commit, and use it from a new environment
 	$(BIN)/python scripts/release_check.py
+
+picture: demo  ## docs/stems.webp, the picture of the README, from what `make demo` wrote
+	$(BIN)/python scripts/picture.py
 
 clean:  ## remove what make made
 	rm -rf $(VENV) dist build site separated .pytest_cache .mypy_cache .ruff_cache .hypothesis
