@@ -148,3 +148,6 @@ def test_a_closed_gate_mutes_what_probably_does_not_sound(network):
         assert torch.allclose(stems.sum(0), mixture[0], atol=1e-5)
         levels.append(stems.square().mean(dim=(1, 2)))
     assert levels[1][2] < 0.1 * levels[0][2]
+    network.config = replace(network.config, gate=(1.0, 1.0, 3.0))
+    last = network.separate(mixture)[0].square().mean(dim=(1, 2))
+    assert last[2] < 0.1 * levels[0][2] and last[0] > levels[0][0]

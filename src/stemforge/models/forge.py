@@ -32,7 +32,8 @@ from stemforge.models.spectra import Stft, colour, interpolate_db
 class ForgeConfig:
     """What shapes a Forge network. Edges are bins of the STFT; pools are (first bin, last bin, bins a group).
 
-    gate: power of the probability that a stem sounds by which its share is multiplied; 1 in training.
+    gate: power of the probability that a stem sounds by which its share is multiplied, one for all or one a stem; 1 in
+        training.
     spread: of the multichannel Wiener filter (`spatial.wiener`) that ends `Forge.separate` in stereo, up to the last
         edge; None: no filter.
     """
@@ -55,7 +56,7 @@ class ForgeConfig:
     spectrum_hz: tuple[float, ...] = (30.0, 100.0, 400.0, 1500.0, 5000.0, 12000.0, 20000.0)
     spectrum_db: tuple[float, ...] = (-10.0, -8.0, -14.0, -24.0, -34.0, -41.0, -50.0)
     whitening: float = 0.5
-    gate: float = 1.0
+    gate: float | tuple[float, ...] = 1.0
     spread: float | None = 0.01
 
 
@@ -259,7 +260,8 @@ class Forge(nn.Module):
         activity = self.write_activity(x.transpose(1, 2).flatten(2)).float().transpose(1, 2)
         gains = write(self.write_gains, lead) if shown else None
         ratio = torch.complex(*write(self.write_ratio, (2, *lead)).unbind(1))
-        closed = self.config.gate * functional.logsigmoid(activity)[:, :, None, :, None]
+        gate = torch.tensor(self.config.gate, device=x.device).expand(len(self.names))[:, None]
+        closed = (gate * functional.logsigmoid(activity))[:, :, None, :, None]
         masks = write(self.write_masks, lead) + closed
         return Outputs(masks, ratio * closed.exp(), gains, activity)
 
