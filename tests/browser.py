@@ -19,6 +19,14 @@ FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage
          "--disable-extensions", "--disable-background-networking", "--disable-component-update", "--disable-sync",
          "--hide-scrollbars", "--autoplay-policy=no-user-gesture-required", "--remote-debugging-pipe")  # fmt: skip
 PATIENCE = 120.0
+HEARD = '[...document.querySelectorAll(".lane")].filter((l) => l.dataset.heard === "true").map((l) => l.dataset.name)'
+"""Names of the lanes of a page that are not muted."""
+WATCHED = """
+window.gains = [];
+const made = AudioContext.prototype.createGain;
+AudioContext.prototype.createGain = function () { const gain = made.call(this); window.gains.push(gain); return gain; };
+"""
+"""Keeps the gains that a page makes, for a script that is run before those of the page."""
 
 
 class Browser:

@@ -10,11 +10,9 @@ import pytest
 
 import stemforge
 from songs import put, tone
-from stemforge import checkpoints, devices
+from stemforge import devices
 from stemforge.cli.main import main
-from stemforge.train.saving import save
-from stemforge.train.trainer import TrainConfig, start
-from tiny import TINY
+from tiny import TINY, tiny_default
 
 pytestmark = pytest.mark.slow
 
@@ -42,9 +40,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for folder in (".", "song", "songs/train/A", "songs/valid/B"):
         for k, name in enumerate(STEMS):
             put(Path(folder, f"{name}.wav"), tone(70 + 170 * k, 5.0, rate), rate)
-    save(start(TrainConfig(network=TINY | {"names": list(STEMS)})), tmp_path / "tiny")
-    (tmp_path / "own.toml").write_text(checkpoints.entry_for(tmp_path / "tiny", name="forge", default=True))
-    monkeypatch.setenv("STEMFORGE_CHECKPOINTS", str(tmp_path / "own.toml"))
+    tiny_default(tmp_path, monkeypatch, STEMS)
     return tmp_path
 
 

@@ -10,11 +10,9 @@ from pathlib import Path
 import pytest
 
 from songs import put, tone
-from stemforge import checkpoints, devices
+from stemforge import devices
 from stemforge.cli.main import main
-from stemforge.train.saving import save
-from stemforge.train.trainer import TrainConfig, start
-from tiny import TINY
+from tiny import tiny_default
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
@@ -31,9 +29,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(devices, "keep_memory", lambda: None)
     put(Path("examples/demo.flac"), sum(tone(70 + 170 * k, 11.0) for k in range(5)))
-    save(start(TrainConfig(network=TINY | {"names": list(STEMS)})), tmp_path / "tiny")
-    (tmp_path / "own.toml").write_text(checkpoints.entry_for(tmp_path / "tiny", name="forge", default=True))
-    monkeypatch.setenv("STEMFORGE_CHECKPOINTS", str(tmp_path / "own.toml"))
+    tiny_default(tmp_path, monkeypatch, STEMS)
     return tmp_path
 
 

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from browser import CHROMIUM, Browser, browser
+from browser import CHROMIUM, HEARD, WATCHED, Browser, browser
 from stemforge.report import page, sound
 from stemforge.report.colours import colour_of
 from stemforge.report.sheet import Lane, Sheet
@@ -18,15 +18,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="the
 
 RATE, SECONDS = 32000, 12.0
 STEMS = ("bass", "drums", "</script>other")
-HEARD = '[...document.querySelectorAll(".lane")].filter((l) => l.dataset.heard === "true").map((l) => l.dataset.name)'
 PLAYING = 'document.body.classList.contains("playing")'
 AT = 'Number(document.querySelector(".seek").value)'
 LOUD = "window.gains.map((gain) => Math.round(gain.gain.value))"
-WATCHED = """
-window.gains = [];
-const made = AudioContext.prototype.createGain;
-AudioContext.prototype.createGain = function () { const gain = made.call(this); window.gains.push(gain); return gain; };
-"""
 
 
 def sheet() -> Sheet:

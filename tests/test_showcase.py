@@ -11,9 +11,7 @@ import soundfile
 
 from songs import put, tone
 from stemforge import checkpoints, devices
-from stemforge.train.saving import save
-from stemforge.train.trainer import TrainConfig, start
-from tiny import TINY
+from tiny import tiny_default
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "showcase.html"
@@ -25,9 +23,7 @@ def song(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(devices, "keep_memory", lambda: None)
     for name in ("STEMFORGE_MODEL", "STEMFORGE_OUT"):
         monkeypatch.setenv(name, "")  # so that what the script removes is put back
-    save(start(TrainConfig(network=TINY | {"names": ["bass", "drums", "piano"]})), tmp_path / "tiny")
-    (tmp_path / "own.toml").write_text(checkpoints.entry_for(tmp_path / "tiny", default=True))
-    monkeypatch.setenv("STEMFORGE_CHECKPOINTS", str(tmp_path / "own.toml"))
+    tiny_default(tmp_path, monkeypatch, ("bass", "drums", "piano"), name="tiny")
     return put(tmp_path / "song.wav", sum(tone(hz, 20.0) for hz in (80, 400, 1500)))
 
 

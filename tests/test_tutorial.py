@@ -11,11 +11,9 @@ import pytest
 import torch
 
 from songs import put, tone
-from stemforge import checkpoints, devices
+from stemforge import devices
 from stemforge.cli.main import main
-from stemforge.train.saving import save
-from stemforge.train.trainer import TrainConfig, start
-from tiny import TINY
+from tiny import TINY, tiny_default
 
 PAGE = Path(__file__).parents[1] / "docs" / "training.md"
 FEW = ["steps=4", "validate_every=2", "excerpts=1", "seconds=0.5", "precision=32-true"]
@@ -33,9 +31,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             for j, name in enumerate(STEMS):
                 put(tmp_path / "songs" / split / f"Song {k}" / f"{name}.wav", tone(60 + 170 * j + 10 * k, 9.0))
     put(tmp_path / "song.wav", sum(tone(60 + 170 * j, 9.0) for j in range(4)))
-    save(start(TrainConfig(network=TINY)), tmp_path / "tiny")
-    (tmp_path / "own.toml").write_text(checkpoints.entry_for(tmp_path / "tiny", name="forge", default=True))
-    monkeypatch.setenv("STEMFORGE_CHECKPOINTS", str(tmp_path / "own.toml"))
+    tiny_default(tmp_path, monkeypatch)
     return tmp_path
 
 

@@ -10,24 +10,18 @@ import pytest
 pytest.importorskip("starlette", reason="starlette, of the extra [ui]")
 pytest.importorskip("uvicorn", reason="uvicorn, of the extra [ui]")
 
-from browser import CHROMIUM, Browser, browser
+from browser import CHROMIUM, HEARD, WATCHED, Browser, browser
 from stemforge.ui.models import Models
 from studios import Served, checkpoint, served, song
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")]
 
-HEARD = '[...document.querySelectorAll(".lane")].filter((l) => l.dataset.heard === "true").map((l) => l.dataset.name)'
 READY = 'document.querySelector(".work").hidden && !document.querySelector("form button").disabled'
 ERROR = 'document.querySelector(".error").textContent'
 PLAYING = 'document.querySelector(".song").classList.contains("playing")'
 LOUD = "window.gains.map((gain) => Math.round(gain.gain.value)).join()"
 MADE = '[...document.querySelectorAll(".made button")].map((button) => button.textContent)'
 FIELD = 'Number(document.querySelector("form[data-task=regenerate]").elements.{}.value)'
-WATCHED = """
-window.gains = [];
-const made = AudioContext.prototype.createGain;
-AudioContext.prototype.createGain = function () { const gain = made.call(this); window.gains.push(gain); return gain; };
-"""
 
 
 @pytest.fixture(scope="module")

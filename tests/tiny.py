@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from stemforge import checkpoints
 from stemforge.models.forge import Forge
+from stemforge.train.saving import save
+from stemforge.train.trainer import TrainConfig, start
 
 TINY = {
     "names": ["bass", "drums", "other"],
@@ -23,6 +27,15 @@ TINY = {
     "rank": 8,
     "prompt_width": 6,
 }
+
+
+def tiny_default(
+    place: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...] = tuple(TINY["names"]), name: str = "forge"
+) -> None:
+    """A checkpoint of a tiny network with these stems, untrained, in `place`, is the default one and has that name."""
+    save(start(TrainConfig(network=TINY | {"names": list(names)})), place / "tiny")
+    (place / "own.toml").write_text(checkpoints.entry_for(place / "tiny", name=name, default=True))
+    monkeypatch.setenv("STEMFORGE_CHECKPOINTS", str(place / "own.toml"))
 
 
 def tiny_network(**changes) -> Forge:

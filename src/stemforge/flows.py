@@ -56,8 +56,6 @@ def joined(checkpoint: Checkpoint, prior: Prior | None) -> Prior | None:
 
     A flow that is given for a stem stays. None where there is neither a prior nor a flow that joins.
     """
-    from stemforge.separators.flow_prior import Fit
-
     more = {
         stem: other.name
         for other in checkpoints.available().values()
@@ -66,6 +64,8 @@ def joined(checkpoint: Checkpoint, prior: Prior | None) -> Prior | None:
     }
     if not more:
         return prior
+    from stemforge.separators.flow_prior import Fit
+
     prior = {"flows": {}, "fit": Fit(), "warm": None} if prior is None else prior
     return {**prior, "flows": {**more, **prior["flows"]}}
 
