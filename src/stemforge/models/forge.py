@@ -36,6 +36,7 @@ class ForgeConfig:
         training.
     spread: of the multichannel Wiener filter (`spatial.wiener`) that ends `Forge.separate` in stereo, up to the last
         edge; None: no filter.
+    text: name of the text encoder whose embeddings the network was trained with as prompts; "": it hears no prompts.
     """
 
     names: tuple[str, ...] = ("bass", "drums", "guitar", "piano", "other")
@@ -58,6 +59,7 @@ class ForgeConfig:
     whitening: float = 0.5
     gate: float | tuple[float, ...] = 1.0
     spread: float | None = 0.01
+    text: str = ""
 
 
 def _frozen(value: Any) -> Any:  # noqa: ANN401 (whatever JSON holds)
