@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stemforge.data import guitars, keyboards, melodies, rhythm
-from stemforge.data.compose import REGISTERS, compose, recast
+from stemforge.data.compose import RANGE, REGISTERS, compose, recast
 from stemforge.data.harmony import KINDS, LOOPS, Chord, parse_loop, random_loop
 from stemforge.data.midi import read_midi, stem_of
 from stemforge.data.mma import Family, _tracks, chart_text
@@ -222,10 +222,10 @@ def test_an_excerpt_remembers_its_controllers():
 
 
 def test_a_human_song_is_cast_anew(tmp_path):
-    """Tempo and key change together for all but the drums, and the cast stays among the five stems."""
+    """Tempo and key change together for all but the drums, and the cast stays among the six stems; some sing."""
     song = read_midi(write_song(tmp_path / "song.mid"))
     drums = next(part for part in song.parts if part.stem == "drums")
-    seen = set()
+    seen, sung = set(), 0
     for seed in range(12):
         made = recast(rng(seed), song)
         factor, shift = made.details["tempo_factor"], made.details["transposed"]
@@ -234,8 +234,19 @@ def test_a_human_song_is_cast_anew(tmp_path):
         assert made.seconds == pytest.approx(song.seconds / factor, rel=1e-3)
         kept = [part for part in made.parts if part.stem == "drums"]
         assert all([n.key for n in part.notes] == [n.key for n in drums.notes] for part in kept)
-        assert made.stems() <= {"bass", "drums", "guitar", "piano", "other"}
-    assert len(seen) == 12
+        assert made.stems() <= {"bass", "drums", "guitar", "piano", "other", "vocals"}
+        for part in made.parts:
+            if part.stem == "vocals":
+                assert part.role == "vowels" and all(RANGE[0] <= note.key <= RANGE[1] for note in part.notes)
+                sung += 1
+    assert len(seen) == 12 and 1 <= sung <= 11
+
+
+def test_only_lines_are_sung():
+    """A part of chords stays with its instrument, whatever is drawn."""
+    chords = tuple(Note(beat, 1.0, key, 90) for beat in range(8) for key in (60, 64, 67))
+    song = Score("x", 8.0, (Part("other", "human", 48, chords), Part("drums", "drums", 0, chords)))
+    assert not any("vocals" in recast(rng(seed), song).stems() for seed in range(40))
 
 
 def test_a_lacking_stem_is_handed_over_from_other(tmp_path):

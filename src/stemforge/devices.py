@@ -78,7 +78,7 @@ def has_bf16(kind: str) -> bool:
 def lowered(device: torch.device, wanted: bool = True) -> torch.autocast:
     """A context in which matrix products are of bfloat16, where that is wanted and `has_bf16` of the device.
 
-    Sums, spectra and whatever makes stems add up stay in float32. Not for gradients.
+    Sums, spectra and whatever makes stems add up stay in float32. Gradients are rounded likewise.
     """
     import torch
 

@@ -24,6 +24,7 @@ def build(
     segment: float | None = None,
     overlap: float = 0.25,
     seed: int = 0,
+    precision: str = "auto",
 ) -> FlowSeparator:
     """The separator of a checkpoint of flows and of further ones; all are fetched and verified first.
 
@@ -31,7 +32,7 @@ def build(
         checkpoint: from `checkpoints.find`.
         device: auto, cpu, cuda, cuda:N or mps.
         prior: flows by the name of their stem, how they are fitted, and the checkpoint that guesses first.
-        segment, overlap, seed: see `FlowSeparator`.
+        segment, overlap, seed, precision: see `FlowSeparator`.
 
     Raises:
         UsageError: a checkpoint is unknown or has no flow, or they do not go together.
@@ -48,7 +49,10 @@ def build(
     warm = prior["warm"]
     names = [name for each in flows for name in each.names]
     guess = None if warm is None else _guess(warm, names, flows[0].rate, target)
-    return FlowSeparator(flows, prior["fit"], guess=guess, segment=segment, overlap=overlap, seed=seed, device=target)
+    return FlowSeparator(
+        flows, prior["fit"], guess=guess, segment=segment, overlap=overlap, seed=seed, precision=precision,
+        device=target,
+    )  # fmt: skip
 
 
 def joined(checkpoint: Checkpoint, prior: Prior | None) -> Prior | None:

@@ -106,8 +106,9 @@ class Run:
             separator = checkpoints.build(self.checkpoint, r.device, method=r.method, likelihood=given, **options)
         else:
             separator = flows.build(
-                self.checkpoint, r.device, prior=self.prior, segment=r.segment, overlap=r.overlap, seed=r.seed
-            )
+                self.checkpoint, r.device, prior=self.prior, segment=r.segment, overlap=r.overlap, seed=r.seed,
+                precision=r.precision,
+            )  # fmt: skip
         level = 0 if r.device == "auto" else 1
         self.report.note(f"checkpoint {self.stages.name} on {separator.device}", level)
         if r.shifts > 1:

@@ -16,6 +16,10 @@ LEADS = tuple(range(40, 44)) + tuple(range(56, 80)) + tuple(range(80, 88)) + (9,
 REGISTERS = {"guitar": (52, 84), "piano": (60, 96), "other": (55, 86)}
 SUNG = 0.5
 """Share of the melodies of neither guitar nor piano that are sung."""
+SINGER = 0.35
+"""Share of songs of our own, and of human MIDI songs with a melody that can be sung, that get a singer."""
+RANGE = (50, 76)
+"""What singers sing: D3 to E5."""
 LACKING = 0.13
 """Share of songs that lack one or two stems on purpose."""
 NO_OTHER = 0.25
@@ -87,12 +91,13 @@ def _pedal(plan: Plan) -> tuple[tuple[float, int, int], ...]:
 def _leads(rng: np.random.Generator, plan: Plan) -> list[Part]:
     """One or two melodies for guitar, piano, another instrument or a voice; rarely none."""
     parts: list[Part] = []
-    for _ in range(int(rng.choice([0, 1, 2], p=[0.12, 0.6, 0.28]))):
-        stem = str(rng.choice(["guitar", "piano", "other"], p=[0.3, 0.2, 0.5]))
-        stem = "vocals" if stem == "other" and rng.random() < SUNG else stem
+    stems = [str(stem) for stem in rng.choice(["guitar", "piano", "other"], p=[0.3, 0.2, 0.5], size=2)]
+    stems = ["vocals" if stem == "other" and rng.random() < SUNG else stem for stem in stems]
+    stems = stems[: int(rng.choice([0, 1, 2], p=[0.12, 0.6, 0.28]))] + ["vocals"] * int(rng.random() < SINGER)
+    for stem in stems:
         role = "vowels" if stem == "vocals" else "lead"
         bendy = role == "vowels" or (stem != "piano" and rng.random() < 0.55)
-        low, high = (50, 76) if role == "vowels" else REGISTERS[stem]
+        low, high = RANGE if role == "vowels" else REGISTERS[stem]
         shift = int(rng.integers(-5, 6))
         notes, bends = melodies.lead(rng, plan, low + shift, high + shift, bendy)
         program = {"guitar": int(rng.integers(24, 32)), "piano": 0}.get(stem, int(rng.choice(LEADS)))
@@ -153,7 +158,7 @@ def recast(rng: np.random.Generator, song: Score) -> Score:
         if any(part.stem == stem for part in parts) and rng.random() > 0.1:
             continue
         parts = _handed(rng, parts, stem, low, high)
-    parts = _without_some(rng, parts)
+    parts = _without_some(rng, _sung(rng, parts))
     details = {"source": "midi", "song": song.title, "transposed": shift, "tempo_factor": round(factor, 4)}
     return scaled(replace(song, parts=tuple(parts), details=details), factor)
 
@@ -166,6 +171,22 @@ def _handed(rng: np.random.Generator, parts: list[Part], stem: str, low: int, hi
     first = {"guitar": 24, "piano": 0, "bass": 32}[stem]
     moved = replace(parts[chosen], stem=stem, program=first + int(rng.integers(0, 8)))
     return [*parts[:chosen], replace(moved, notes=folded(moved.notes, low, high)), *parts[chosen + 1 :]]
+
+
+def _sung(rng: np.random.Generator, parts: list[Part]) -> list[Part]:
+    """With chance SINGER a melody of `other` (one note at a time) is sung instead."""
+    lines = [i for i, part in enumerate(parts) if part.stem == "other" and _line(part.notes)]
+    if not lines or rng.random() >= SINGER:
+        return parts
+    chosen = int(rng.choice(lines))
+    voice = replace(parts[chosen], stem="vocals", role="vowels", notes=folded(parts[chosen].notes, *RANGE))
+    return [*parts[:chosen], voice, *parts[chosen + 1 :]]
+
+
+def _line(notes: tuple[Note, ...]) -> bool:
+    """Hardly two notes at a time, of a length that can be sung?"""
+    apart = np.diff(sorted(note.start for note in notes))
+    return bool(np.mean(apart > 0.06) > 0.9 and np.median([note.length for note in notes]) > 0.12)
 
 
 def _fits(notes: tuple[Note, ...], low: int, high: int) -> bool:

@@ -19,7 +19,7 @@ SHORTEST, LONGEST = 75.0, 150.0
 """Seconds of a song."""
 HUMAN = 0.45
 """Share of songs from human MIDI, where there is any."""
-SPEECH = 0.06
+SPEECH = 0.1
 """Share of songs with spoken words."""
 MIN_NOTES = 0.3
 """Notes a second that a stem must have to be kept."""

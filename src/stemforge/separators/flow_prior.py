@@ -14,8 +14,10 @@ from typing import TypeAlias, TypedDict, cast
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.utils import parametrize
 
 from stemforge.audio.windows import Window, hop_of, join, split
+from stemforge.devices import lowered
 from stemforge.errors import UsageError
 from stemforge.inference.samplers import OnStep, quiet
 from stemforge.models.glow import Flows, Glow
@@ -145,6 +147,7 @@ class FlowSeparator:
         segment: seconds of a window; None for what the flows were trained on.
         overlap: fraction of a window that it shares with the next.
         seed: of the latents at the start, together with the place in the song.
+        precision: fp32; bf16 or auto: the products of the couplings are of bfloat16, where the device has it.
         device: where the flows are.
         on_step: called with (iterations done, iterations in all) of each window.
 
@@ -165,6 +168,7 @@ class FlowSeparator:
         segment: float | None = None,
         overlap: float = 0.25,
         seed: int = 0,
+        precision: str = "auto",
         device: torch.device | str = "cpu",
         on_step: OnStep = quiet,
     ) -> None:
@@ -179,7 +183,8 @@ class FlowSeparator:
         self.names = (*stems, *(() if self.fit.share else (RESIDUAL,)))
         self.rate, self.seed, self.on_step = first.rate, seed, on_step
         self.device = torch.device(device)
-        self._nets = [cast(Glow, net) for each in flows for net in each.nets]
+        self._nets = [cast(Glow, net.requires_grad_(False)) for each in flows for net in each.nets]
+        self._bf16 = precision != "fp32"
         self._spectra, self._guess = flows[0], guess
         self.segment = first.seconds if segment is None else segment
         self._length = round(self.segment * self.rate)
@@ -203,7 +208,8 @@ class FlowSeparator:
             return mixture.new_zeros(len(self.names), *mixture.shape)
         gain = float(10 ** (self._spectra.config.level_db / 20) / level.clamp(min=1e-4))
         spectrum = self._spectra.spectrum(mixture.to(self.device, torch.float32))
-        x = self._fitted(self._spectra.magnitudes(spectrum * gain), mixture, gain, index)
+        with parametrize.cached(), lowered(self.device, self._bf16):
+            x = self._fitted(self._spectra.magnitudes(spectrum * gain), mixture, gain, index)
         stems = self._heard(x[..., : spectrum.shape[-2], :] / gain, spectrum, mixture.shape[-1])
         return stems.to(mixture)
 

@@ -29,8 +29,8 @@ class Variety:
     """How separation items differ from the songs; the defaults are made for a first training on many songs.
 
     remix: chance that an item is put together from several songs. left_out: chance that it loses one or two stems,
-    `other` twice as often as each of the rest. augment: 0 to 1, scales how often stems are driven, equalised and
-    widened and how far their levels move; at 0 crops are as they are on the disk, for all tasks.
+    `other` and `vocals` twice as often as each of the rest. augment: 0 to 1, scales how often stems are driven,
+    equalised and widened and how far their levels move; at 0 crops are as they are on the disk, for all tasks.
     """
 
     remix: float = 0.5
@@ -208,7 +208,7 @@ class Crops:
             level, sign = 10 ** (rng.uniform(-reach, reach) / 20), rng.choice((-1.0, 1.0))
             stem *= np.float32(level * sign if amount else 1.0)
         if rng.random() < self.variety.left_out:
-            weights = np.array([2.0 if name == "other" else 1.0 for name in self.names])
+            weights = np.array([2.0 if name in ("other", "vocals") else 1.0 for name in self.names])
             count = min(int(rng.integers(1, 3)), len(item) - 1)
             item[rng.choice(len(item), count, replace=False, p=weights / weights.sum())] = 0
 
