@@ -85,7 +85,7 @@ $(VENV)/data.stamp: $(VENV)/env.stamp
 
 # audio-diffusion-pytorch, which the tests compare with, asks for type stubs that hide those of numpy.
 $(VENV)/dev.stamp: $(VENV)/data.stamp
-	$(PIP_INSTALL) --editable ".[data,train,ui,dev]"
+	$(PIP_INSTALL) --editable ".[data,train,ui,text,dev]"
 	$(PIP_INSTALL) --no-deps audio-diffusion-pytorch==0.0.43
 	@touch $@
 

@@ -16,7 +16,7 @@ LAYERS = (
     {"inference", "wheels"},
     {"separators"},
     {"checkpoints", "convert", "tasks", "train", "data"},
-    {"embedders", "flows", "report"},
+    {"embedders", "flows", "prompts", "report"},
     {"ui"},
     {"cli"},
 )

