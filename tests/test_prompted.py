@@ -1,4 +1,4 @@
-"""Stems by prompts: guidance, the mixture term, accompaniment and separation against what Gaussian sounds make exact."""
+"""Stems by prompts against what Gaussian sounds make exact: guidance, mixture term, accompaniment, separation."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from stemforge.errors import UsageError
 from stemforge.inference.prompted import TERMS, Prompted, Prompts, each_alone, free_guidance
 from stemforge.inference.samplers import heun
 from stemforge.inference.settings import Sampling
-from stemforge.separators.diffusion import DiffusionSeparator
+from stemforge.separators.diffusion import DiffusionSeparator, Likelihood
+from stemforge.separators.prompted import extractor, separator
 from stemforge.tasks.generate import generate
 from stemforge.tasks.impute import Song, Wish, impute, impute_blocks
+from stemforge.tasks.prompted import joined, names_of
 from stemforge.types import Stems
 from tiny import tiny_network
 
@@ -81,7 +83,7 @@ def test_the_mixture_term_follows_its_closed_form(count: int) -> None:
 
 
 def test_a_shared_mixture_gives_the_exact_joint_distribution() -> None:
-    """Stems have the correlation under which their sum is a mixture; with `added` hardly anything is left of the sum."""
+    """Stems correlate so that their sum is a mixture; with `added` hardly anything is left of the sum."""
     count, time = 3, 20000
     generator = torch.Generator().manual_seed(0)
     prior = torch.full((count, count), (MIXTURE**2 / count - STEM**2) / count) + STEM**2 * torch.eye(count)
@@ -163,9 +165,9 @@ def test_separation_by_prompts_is_the_exact_posterior_mean_plus_noise() -> None:
     y = torch.randn(2, 4000, generator=torch.Generator().manual_seed(3)) * STEM * sqrt(2)
     network = Prompted(Sounds(), ["a", "b"], Prompts(stds(STEM, STEM)))
     sampling = Sampling("euler", steps=100, sigma_min=1e-3, sigma_max=10.0)
-    separator = DiffusionSeparator(network, method="dirac", sampling=sampling, pinned="all")
-    stems = torch.cat(list(separator.stream([y])), dim=-1)
-    assert separator.names == ("a", "b") and torch.allclose(stems.sum(dim=0), y, atol=1e-5)
+    dirac = DiffusionSeparator(network, method="dirac", sampling=sampling, pinned="all")
+    stems = torch.cat(list(dirac.stream([y])), dim=-1)
+    assert dirac.names == ("a", "b") and torch.allclose(stems.sum(dim=0), y, atol=1e-5)
     assert (stems[0] - stems[1]).std() == pytest.approx(sqrt(2) * STEM, rel=0.1)
     assert abs(float(((stems[0] - stems[1]) * y).mean())) < 0.02
 
@@ -176,3 +178,29 @@ def test_impossible_wishes_are_refused(values: dict, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         Prompts(stds(STEM), **values)
     assert free_guidance(*[each_alone(Sounds(), None)] * 2, 1.0) is not None
+
+
+def test_the_extractor_of_two_prompts_is_the_separator() -> None:
+    """With one other stem, the rest is that stem: both rows of the first run are those of the separator."""
+    y = [torch.randn(2, n, generator=torch.Generator().manual_seed(n)) for n in (1500, 700)]
+    prompts, changes = Prompts(stds(0.5, 1.0), scale=1.5), Likelihood(steps=6, churn=4.0)
+    both = torch.cat(list(separator(Sounds(), ("a", "b"), prompts, changes, seed=3).stream(y)), dim=-1)
+    steps: list[tuple[int, int]] = []
+    one = extractor(Sounds(), ("a", "b"), prompts, prompts.stems.flip(0), changes, seed=3)
+    one.on_step = lambda *at: steps.append(at)
+    apart = torch.cat(list(one.stream(y)), dim=-1)
+    assert one.names == ("a", "b") and apart.shape == both.shape == (2, 2, 2200)
+    assert torch.equal(apart[0], both[0]) and torch.allclose(both.sum(dim=0), torch.cat(y, dim=-1), atol=1e-5)
+    assert len(steps) == 12 and steps[-1] == (6, 12)
+
+
+def test_prompts_become_names_of_files() -> None:
+    """Safe in every file system, each once, and none that has a meaning of its own."""
+    assert names_of(["upright bass", "Piano!", "the rest", "piano"]) == ("upright-bass", "piano", "the-rest", "piano-2")
+    assert names_of(["mix", "song", "../../etc", "NUL", "???", "!", "mix-2", "Mix"]) == (
+        "mix-2", "song-2", "etc", "stem-nul", "stem", "stem-2", "mix-2-2", "mix-3",
+    )  # fmt: skip
+    assert names_of(["Gitarre für Elise", "ギター"]) == ("gitarre-für-elise", "ギター")
+    long = names_of(["ギ" * 200, "x" * 500])
+    assert all(len(name.encode()) <= 80 for name in long) and long[1] == "x" * 80
+    assert joined(["a"]) == "a" and joined(["a", "b"]) == "a and b" and joined(["a", "b", "c"]) == "a, b and c"

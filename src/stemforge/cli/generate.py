@@ -18,6 +18,32 @@ def generate(
         typer.Option("-o", "--out", envvar="STEMFORGE_OUT", help="Folder for <checkpoint>/seed-<seed>/<stem>.wav."),
     ] = Path("generated"),
     stems: Annotated[str | None, typer.Option(help="These only, as bass,drums. Default: all.")] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="What is to be heard; needs a checkpoint that was trained with text.",
+            rich_help_panel="Prompts",
+        ),
+    ] = None,
+    stem: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT", help="One stem of what is to be heard; again for further ones.", rich_help_panel="Prompts"
+        ),
+    ] = None,
+    negative: o.Negative = None,
+    cfg: o.Cfg = None,
+    mixture_term: o.MixtureTerm = None,
+    prompts_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help='A piece for each line, as {"prompt": "slow jazz trio", "stems": ["piano", "upright bass"]}; negative '
+            "and cfg may be there too.",
+            rich_help_panel="Prompts",
+        ),
+    ] = None,
     report_html: o.ReportHtml = False,
     num_samples: o.Count = 1,
     seed: o.Seed = "0",
@@ -48,8 +74,13 @@ def generate(
     """Make new music: stems that belong together, and their mixture.
 
     The same seed and settings give the same music.
+    With a checkpoint that was trained with text, any stems that can be named:
+    stemforge generate --prompt "slow jazz trio" --stem "upright bass" --stem piano
     """
     options = dict(locals())
-    from stemforge.cli.generate_run import run
+    if prompt is not None or stem or prompts_file is not None:
+        from stemforge.cli.generate_prompted import run
+    else:
+        from stemforge.cli.generate_run import run
 
     raise typer.Exit(run(options))

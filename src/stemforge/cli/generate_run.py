@@ -8,27 +8,34 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from stemforge.cli import prompted
 from stemforge.cli.inputs import check_writable
 from stemforge.cli.options import listed, sampling_of
 from stemforge.cli.synthesis import Rows, Session
 from stemforge.cli.synthesis_batch import Batch
 from stemforge.errors import UsageError
 from stemforge.inference.settings import default
-from stemforge.tasks.generate import frames_of, generate_blocks, windows_in
+from stemforge.tasks.generate import frames_of, generate_blocks, instruments, windows_in
 
 
 def run(options: dict[str, Any]) -> int:
     """Generate as many pieces as are asked for; the exit code. Raises StemforgeError."""
+    prompted.refuse(options, "--prompt or --stem")
     session = Session.begin(options)
     stems = listed(options["stems"], "--stems")
     session.check_stems(stems)
-    if not 0 < options["duration"] < 24 * 3600:
-        raise UsageError(f"--duration {options['duration']:g}: must be more than 0 s. Try --duration 12.")
+    check_duration(options)
     top = options["out"] / session.checkpoint.name
     seeds = range(session.seed, session.seed + options["num_samples"])
     check_writable(options["out"])
     with session.report:
         return Batch(session).run({seed: top / f"seed-{seed}" for seed in seeds}, partial(_one, session, stems))
+
+
+def check_duration(options: dict[str, Any]) -> None:
+    """Raises UsageError for a piece of no length."""
+    if not 0 < options["duration"] < 24 * 3600:
+        raise UsageError(f"--duration {options['duration']:g}: must be more than 0 s. Try --duration 12.")
 
 
 def _one(session: Session, stems: tuple[str, ...] | None, seed: int, folder: Path) -> None:
@@ -49,7 +56,7 @@ def _one(session: Session, stems: tuple[str, ...] | None, seed: int, folder: Pat
         device=session.device,
         on_step=lambda done, steps: session.report.advance(1),
     )
-    names, rate, channels = stems or network.names, network.rate, network.channels
+    names, rate, channels = stems or instruments(network.names), network.rate, network.channels
     written = session.write(folder, Rows(names, rate, channels, frames_of(network, duration), blocks), mix=True)
     recipe = {"task": "generate", "seed": seed, "duration": duration, "stems": list(names),
               "sampling": asdict(sampling)}  # fmt: skip

@@ -20,6 +20,36 @@ def impute(
         list[str] | None,
         typer.Option(metavar="STEM=FROM:TO", help="Make only this part (seconds) of a stem that is there; repeatable."),
     ] = None,
+    keep_mix: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SONG", help="A song that stays whole; --add says what joins it.", rich_help_panel="Prompts"
+        ),
+    ] = None,
+    add: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            help='A new stem beside --keep-mix, as "electric guitar solo"; again for further ones. Needs a checkpoint '
+            "that was trained with text.",
+            rich_help_panel="Prompts",
+        ),
+    ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="The song with what is added. Default: --song-prompt and all that is added.",
+            rich_help_panel="Prompts",
+        ),
+    ] = None,
+    song_prompt: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="What is in the song that is kept.", rich_help_panel="Prompts"),
+    ] = None,
+    negative: o.Negative = None,
+    cfg: o.Cfg = None,
+    mixture_term: o.MixtureTerm = None,
     checkpoint: o.Checkpoint = None,
     out: Annotated[
         Path, typer.Option("-o", "--out", envvar="STEMFORGE_OUT", help="Folder for <checkpoint>/<name>/<stem>.wav.")
@@ -59,8 +89,12 @@ def impute(
 
     In a folder with bass.wav and drums.wav: stemforge impute --keep bass,drums.
     A song is taken apart first. Kept stems come out with the samples they had.
+    By words: stemforge impute --keep-mix song.wav --add "electric guitar solo".
     """
     options = dict(locals())
-    from stemforge.cli.impute_run import run
+    if keep_mix is not None or add:
+        from stemforge.cli.impute_prompted import run
+    else:
+        from stemforge.cli.impute_run import run
 
     raise typer.Exit(run(options))

@@ -11,7 +11,7 @@ from typing import Any
 
 from stemforge import checkpoints
 from stemforge.audio.io import probe
-from stemforge.cli import lists
+from stemforge.cli import lists, prompted
 from stemforge.cli.inputs import check_writable, track_name
 from stemforge.cli.options import listed, region_of, sampling_of
 from stemforge.cli.synthesis import Rows, Session
@@ -50,6 +50,7 @@ def run(options: dict[str, Any]) -> int:
     """Impute as many times as is asked for; the exit code. Raises StemforgeError."""
     if options["method"] not in ("auto", *METHODS):
         raise UsageError(f"--method {options['method']}: unknown. Give {' or '.join(METHODS)}.")
+    prompted.refuse(options, "--keep-mix and --add")
     session = Session.begin(options)
     plan = _plan(options)
     session.check_stems((*plan.read, *(plan.fill or ())))

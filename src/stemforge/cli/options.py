@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from stemforge.audio.writer import Encoding
     from stemforge.inference.settings import Sampling
 
-_FORMAT, _ADVANCED, _RUN = "Format", "Advanced sampling", "Run"
+_FORMAT, _ADVANCED, _RUN, _PROMPTS = "Format", "Advanced sampling", "Run", "Prompts"
 _NUMBER = r"(\d+(?:\.\d*)?|\.\d+)"
 _COLONS = re.compile(rf"(?:(?:(\d+):)?(\d+):)?{_NUMBER}s?")
 _LETTERS = re.compile(rf"(?=\d)(?:(\d+)h)?(?:(\d+)m)?(?:{_NUMBER}s?)?")
@@ -59,6 +59,27 @@ Resamples = Annotated[
 SigmaMin = Annotated[float | None, typer.Option(help="Last noise level before 0.", rich_help_panel=_ADVANCED)]
 SigmaMax = Annotated[float | None, typer.Option(help="First noise level.", rich_help_panel=_ADVANCED)]
 Rho = Annotated[float | None, typer.Option(help="Bend of the schedule; 1 is straight.", rich_help_panel=_ADVANCED)]
+
+Negative = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help="What is not to be heard; needs --cfg above 1.", rich_help_panel=_PROMPTS),
+]
+Cfg = Annotated[
+    float | None,
+    typer.Option(
+        help="How strongly prompts count (classifier-free guidance): 1 as learned, more is nearer to them and takes "
+        "twice as long. Default: 3; to separate, 1.",
+        rich_help_panel=_PROMPTS,
+    ),
+]
+MixtureTerm = Annotated[
+    str | None,
+    typer.Option(
+        help="How the sum of the stems is held to the prompt of all: shared, added, same, or none; see docs/text.md. "
+        "Default: shared.",
+        rich_help_panel=_PROMPTS,
+    ),
+]
 
 Format = Annotated[str | None, typer.Option(help="wav, flac, mp3, ogg or opus.", rich_help_panel=_FORMAT)]
 Flac = Annotated[bool, typer.Option("--flac", help="Same as --format flac.", rich_help_panel=_FORMAT)]

@@ -37,8 +37,9 @@ ON_EXIST = ("skip", "overwrite", "error")
 _WHOLE = (UsageError, CheckpointError, DeviceError)  # concern no single piece
 _COMMON = (SpaceError, InputError)  # the other pieces would fail in the same way
 _NO_MATTER = frozenset(
-    ("source", "out", "checkpoint", "num_samples", "device", "on_exist", "overwrite", "progress", "json", "quiet",
-     "verbose", "format", "flac", "mp3", "ogg", "mp3_bitrate", "int16", "int24", "float32", "report_html")
+    ("source", "keep_mix", "prompts_file", "out", "checkpoint", "num_samples", "device", "on_exist", "overwrite",
+     "progress", "json", "quiet", "verbose", "format", "flac", "mp3", "ogg", "mp3_bitrate", "int16", "int24", "float32",
+     "report_html")
 )  # fmt: skip
 
 
@@ -46,12 +47,14 @@ _NO_MATTER = frozenset(
 class Batch:
     """One request: the session, the files that it is made of (label -> path, empty for none), and the tally.
 
-    `sources` is called when the run begins; `name` is what the user called them.
+    `sources` is called when the run begins; `name` is what the user called them. `changes` says what the piece
+    of a seed has instead of the options of the command.
     """
 
     session: Session
     sources: Callable[[], Mapping[str, Path]] = dict
     name: str = ""
+    changes: Callable[[int], Mapping[str, Any]] = lambda seed: {}
     done: int = 0
     skipped: int = 0
     codes: list[int] = field(default_factory=list)
@@ -114,7 +117,8 @@ class Batch:
     def _asked(self, seed: int) -> dict[str, Any]:
         """What the samples depend on beside the checkpoint: the options as they were typed, and the bytes of files."""
         settings = {name: value for name, value in self.session.options.items() if name not in _NO_MATTER}
-        asked: dict[str, Any] = {"settings": {**settings, "seed": seed, "format": self.session.encoding.label}}
+        settings |= {**self.changes(seed), "seed": seed, "format": self.session.encoding.label}
+        asked: dict[str, Any] = {"settings": settings}
         return {**asked, "input": self._input} if self._input else asked
 
     @cached_property

@@ -1,9 +1,10 @@
 """Any stems by prompts, from a network that knows finished mixtures and what is said of them.
 
 Postolache et al. 2024, "Generalized Multi-Source Inference for Text Conditioned Music Diffusion Models"
-(https://arxiv.org/abs/2403.11706): a sound with a prompt may be a whole song or one instrument, so one network gives the
-prior of every stem. Its text was not to be had; what is below is derived from its abstract and from the methods that it
-builds on. With s(x | z) the score of a sound x given a prompt z, N stems x_n, Y = sum_n x_n, all at the noise level sigma:
+(https://arxiv.org/abs/2403.11706): a sound with a prompt may be a whole song or one instrument, so one network is the
+prior of every stem. The paper's text was not to be had: what is below is derived from its abstract and from the methods
+that it builds on. With s(x | z) the score of a sound x given a prompt z, N stems x_n at the noise level sigma, and
+their sum Y:
 
     guidance    s = s(x | z_neg) + w (s(x | z) - s(x | z_neg))                     Ho and Salimans 2022
     a set       g_n = s(x_n, sigma | z_n) + s(Y, sqrt(N) sigma | z_y)              `added`
@@ -42,7 +43,7 @@ TERMS = ("shared", "added", "same", "none")
 def each_alone(network: Joint, prompts: Tensor | None) -> Denoise:
     """Every stem as a sound of its own, in the only slot of a network that takes prompts.
 
-    prompts: (stem, feature), zeros for the empty prompt, or None: all are empty. Stems of one item have one noise level.
+    prompts: (stem, feature), zeros for the empty prompt, or None: all are empty. Stems of an item have one noise level.
     """
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
