@@ -80,6 +80,21 @@ def test_left_out_stems_are_hidden_from_the_network() -> None:
     assert all(hidden is not None and hidden[0].tolist() == [False, False, True] for _, hidden in network.seen)
 
 
+def test_a_voice_is_made_only_where_it_is_named() -> None:
+    """Nothing said: instruments. Named, or the only stem that is left: vocals too."""
+    network = Pointwise()
+    network.names = ("bass", "drums", "vocals")  # type: ignore[assignment]
+    assert generate(network, 1.0, QUICK).names == ("bass", "drums")
+    assert generate(network, 1.0, QUICK, stems=("vocals", "bass")).names == ("vocals", "bass")
+    drums = Stems(("drums",), sine(50, 1.0)[None], 1000)
+    assert impute(network, drums, QUICK).names == ("bass",)
+    assert impute(network, drums, QUICK, fill=("vocals",)).names == ("vocals",)
+    both = Stems(("bass", "drums"), torch.stack([sine(50, 1.0)] * 2), 1000)
+    assert impute(network, both, QUICK).names == ("vocals",)
+    voice = Stems(("vocals",), sine(50, 1.0)[None], 1000)
+    assert impute(network, voice, QUICK).names == ("bass", "drums")
+
+
 @pytest.mark.parametrize("stems", [("vocals",), ()])
 def test_impossible_pieces_are_refused(stems: tuple[str, ...]) -> None:
     """Unknown stems, or none, are usage errors."""

@@ -77,12 +77,22 @@ def test_without_other() -> None:
     assert stems.shape[0] == 4 and (stems.sum(dim=0) - x).abs().max() < 1e-5 and levels.leftover_db > -20
 
 
+def test_second_with_vocals() -> None:
+    """What a second stage finds of the voice in the rest is added to what the first one took; the sum stays."""
+    x = 0.2 * torch.randn(2, 30001, generator=torch.Generator().manual_seed(3))
+    first, second = shares("vocals", "rest"), shares("bass", "vocals", "other")
+    found = separate(Audio(x, 44100), Cascade(first, second))
+    assert found.names == ("vocals", "bass", "other") and (found.samples.sum(dim=0) - x).abs().max() < 2e-6
+    voice = separate(Audio(x, 44100), first)["vocals"].samples
+    rest = separate(Audio(x - voice, 44100), second)
+    assert torch.allclose(found["vocals"].samples, voice + rest["vocals"].samples, atol=1e-6)
+    assert torch.allclose(found["bass"].samples, rest["bass"].samples, atol=1e-6)
+
+
 def test_impossible_pairs() -> None:
-    """The first must have vocals, the second must not."""
+    """The first must have vocals."""
     with pytest.raises(UsageError, match="has no stem vocals, but bass, other"):
         Cascade(shares("bass", "other"), shares("bass", "other"))
-    with pytest.raises(UsageError, match="has vocals itself"):
-        Cascade(shares("vocals", "other"), shares("vocals", "other"))
 
 
 @pytest.fixture

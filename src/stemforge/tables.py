@@ -48,6 +48,7 @@ _OPTIONAL: dict[str, _Kind] = {
     "size_mb": (int, float),
     "description": str,
     "joins": str,
+    "voice": str,
 }
 
 _PLAIN = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")

@@ -1,4 +1,8 @@
-"""`--vocals`: which checkpoint takes the voice out before the other stems are separated, if any."""
+"""`--vocals`: which checkpoint takes the voice out before the other stems are separated, if any.
+
+One that has no vocals needs another before it. One that has them is taken as it is, unless `voice` in its table names
+a checkpoint that knows voices better; then what it finds itself in the rest is added.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing import TYPE_CHECKING
 from stemforge import checkpoints
 from stemforge.errors import UsageError
 from stemforge.tasks.cascade import VOICE
+from stemforge.tasks.prompted import names_of
 from stemforge.tasks.separate import all_names
 
 if TYPE_CHECKING:
@@ -40,7 +45,7 @@ class Stages:
 
     def named(self, stems: tuple[str, ...]) -> tuple[str, ...]:
         """The same for a main checkpoint with these stems."""
-        return all_names((VOICE, *stems) if self.voice else stems)
+        return all_names((VOICE, *(stem for stem in stems if stem != VOICE)) if self.voice else stems)
 
 
 def _main(request: Request) -> checkpoints.Checkpoint:
@@ -49,6 +54,8 @@ def _main(request: Request) -> checkpoints.Checkpoint:
     if request.checkpoint is None and request.method == "flow" and not flows:
         raise UsageError("--method flow: which flows? Give --flow STEM=CHECKPOINT, or -n; see docs/flows.md.")
     found = checkpoints.find(next(iter(flows.values())) if request.checkpoint is None and flows else request.checkpoint)
+    if request.wish is not None:
+        return replace(found, stems=names_of(request.wish.stems))
     return replace(found, stems=None) if flows or not request.share else found
 
 
@@ -58,16 +65,17 @@ def stages(request: Request) -> Stages:
     Raises as `checkpoints.find` does, and UsageError for a voice that cannot be had as it is asked for.
     """
     main, chosen = _main(request), request.selection
-    asked = main.stems is not None and VOICE in (chosen.two_stems, *(chosen.stems or ()))
+    own, better = VOICE in (main.stems or ()), main.table.get("voice")
+    asked = main.stems is not None and not own and VOICE in (chosen.two_stems, *(chosen.stems or ()))
     if not (request.vocals or request.vocals_with or asked):
         return Stages(main)
-    if VOICE in (main.stems or ()):
+    if own and better is None:
         if request.vocals_with:
             raise UsageError(
                 f"--vocals-with {request.vocals_with}: checkpoint '{main.name}' has {VOICE} itself. Leave it out."
             )
         return Stages(main)
-    voice = checkpoints.find(request.vocals_with or DEFAULT)
+    voice = checkpoints.find(request.vocals_with or better or DEFAULT)
     if VOICE not in (voice.stems or (VOICE,)):
         raise UsageError(
             f"--vocals-with {request.vocals_with}: has no stem {VOICE}, but {', '.join(voice.stems or ())}. "

@@ -2,8 +2,8 @@
 
 With the voice v of the first one, the second one hears the accompaniment a = y - v and nothing else, and its stems add
 up to a: all stems of both add up to the mixture. What of the voice is left in a is there once, and the second separator
-weighs it as it weighs all that it hears, most of it into `other`. Other ways of sharing it out were measured and none
-was better: docs/vocals.md.
+weighs it as it weighs all that it hears: into its own `vocals`, which are added to v, or, where it has none, most of it
+into `other`. Other ways of sharing it out were measured and none was better: docs/vocals.md.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ VOICE = "vocals"
 
 
 class Cascade:
-    """A separator of two: `vocals` of the first, then the stems that the second finds in the rest.
+    """A separator of two: `vocals` of the first, then the stems that the second finds in the rest, vocals among them.
 
     It works at the higher rate of the two and with as many channels as either has, so that nothing of the voice is
     lost to a second one of a narrow band. What such a one leaves over goes into its `other`; where it has none, the
@@ -29,25 +29,23 @@ class Cascade:
 
     Args:
         first: has a stem `vocals`; its other stems are added up.
-        second: has none.
+        second: any.
 
     Raises:
-        UsageError: they have the stems otherwise.
+        UsageError: the first has no such stem.
     """
 
     def __init__(self, first: Separator, second: Separator) -> None:
         if VOICE not in first.names:
             raise UsageError(f"the first separator has no stem {VOICE}, but {', '.join(first.names)}. Give another.")
-        if VOICE in second.names:
-            raise UsageError(f"the second separator has {VOICE} itself. Use it alone, without another before it.")
         self.first, self.second = first, second
-        self.names = (VOICE, *second.names)
+        self.names = (VOICE, *(name for name in second.names if name != VOICE))
         self.rate, self.channels = max(first.rate, second.rate), max(first.channels, second.channels)
 
     def stream(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
         """Mixture blocks (channel, time) in, stem blocks (stem, channel, time) out, in all of the same length."""
         voices = Queue()
-        place = self.first.names.index(VOICE)
+        place, kept = self.first.names.index(VOICE), [k for k, n in enumerate(self.second.names) if n != VOICE]
 
         def accompaniment() -> Iterator[Tensor]:
             for mixture, stems in separate_blocks(blocks, self.rate, self.channels, self.first):
@@ -55,4 +53,7 @@ class Cascade:
                 yield mixture - stems[place]
 
         for rest, stems in separate_blocks(accompaniment(), self.rate, self.channels, self.second):
-            yield torch.cat([voices.take(rest.shape[-1])[None], stems])[: len(self.names)]
+            voice = voices.take(rest.shape[-1])
+            if VOICE in self.second.names:
+                voice = voice + stems[self.second.names.index(VOICE)]
+            yield torch.cat([voice[None], stems[kept]])

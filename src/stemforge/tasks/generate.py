@@ -28,10 +28,17 @@ if TYPE_CHECKING:
 
 WINDOW = 12.0
 """Seconds that a network of our own generates at once; the official ones have windows of their own."""
+VOICE = "vocals"
+"""Made only where it is asked for by name: an instrument can be made up, words cannot."""
 EASE = 0.005
 """Seconds in which a step between what is given and what is new is taken out."""
 CONTEXT = 0.5
 """Share of a window that is given when a piece is continued."""
+
+
+def instruments(names: tuple[str, ...]) -> tuple[str, ...]:
+    """What is made when nothing else is said: all but vocals, or those where there is nothing else."""
+    return tuple(name for name in names if name != VOICE) or names
 
 
 def window_of(network: Joint, segment: float | None = None) -> int:
@@ -57,7 +64,7 @@ def frames_of(network: Joint, seconds: float) -> int:
 def generate(network: Joint, seconds: float, sampling: Sampling, **how: Unpack[How]) -> Stems:
     """The blocks of `generate_blocks` as one, in memory; arguments and errors as there."""
     samples = torch.cat(list(generate_blocks(network, seconds, sampling, **how)), dim=-1)
-    return Stems(how.get("stems") or network.names, samples, network.rate)
+    return Stems(how.get("stems") or instruments(network.names), samples, network.rate)
 
 
 class How(TypedDict, total=False):
@@ -89,7 +96,7 @@ def generate_blocks(
         seconds: length of the piece, more than 0.
         sampling: sampler, steps, noise levels; of each window.
         seed: of the noise.
-        stems: which are wanted, None for all; a network that knows marginals never hears the others, any other network
+        stems: which are wanted, None for `instruments`; a network that knows marginals never hears the others, any other network
             generates them too and they are left out.
         segment: seconds of a window; None for what suits the network.
         device: where the network is.
@@ -100,7 +107,7 @@ def generate_blocks(
         DeviceError: the device is out of memory.
         StemforgeError: the network gave samples that are not finite.
     """
-    wanted = network.names if stems is None else stems
+    wanted = instruments(network.names) if stems is None else stems
     for name in wanted:
         if name not in network.names:
             raise UsageError(f"stem '{name}': this checkpoint has {', '.join(network.names)}.")

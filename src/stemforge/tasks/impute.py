@@ -26,14 +26,15 @@ from stemforge.inference.noise import noise_of, state_type
 from stemforge.inference.samplers import OnStep, quiet
 from stemforge.inference.settings import Sampling
 from stemforge.inference.wrappers import conditioned, denoiser
-from stemforge.tasks.generate import EASE, check_finite, window_of
+from stemforge.tasks.generate import EASE, check_finite, instruments, window_of
 from stemforge.types import Denoise, Stems
 
 if TYPE_CHECKING:
     from stemforge.models.registry import Joint
 
 METHODS = ("condition", "replace")
-LEVEL_DB = {"bass": -24.0, "drums": -23.0, "guitar": -27.0, "piano": -26.0, "other": -27.0}
+LEVEL_DB = {"bass": -24.0, "drums": -23.0, "guitar": -27.0, "piano": -26.0, "other": -27.0,
+            "vocals": -24.0}  # fmt: skip
 """RMS of stems in training songs, to bring given stems to the level that the network knows."""
 CONTEXT = 0.25
 """Share of a window that the window before it has filled."""
@@ -47,7 +48,7 @@ SHORT = 300.0
 class Wish:
     """What is to be made beside the stems that are given.
 
-    fill: names to generate; None for all that are not given, where there are no regions. Stems neither given nor filled
+    fill: names to generate; None, where there are no regions, for all not given but vocals. Stems neither given nor filled
     are not heard. regions: for stems that are given, the parts (from, to) in seconds that are generated anew. method:
     condition or replace. segment: seconds of a window; None for what suits the network. seed: of the noise.
     """
@@ -238,7 +239,8 @@ def _wanted(
             raise UsageError(f"stem '{name}': this checkpoint has {', '.join(network.names)}.")
     if both := sorted(set(given) & set(fill or ())):
         raise UsageError(f"stem '{both[0]}': is kept and filled. Name it in one of --keep and --fill.")
-    missing = tuple(n for n in network.names if n not in given) if fill is None and not regions else fill or ()
+    left = instruments(tuple(name for name in network.names if name not in given))
+    missing = left if fill is None and not regions else fill or ()
     wanted = tuple(name for name in network.names if name in missing or name in regions)
     if not wanted:
         raise UsageError("nothing to fill: every stem is kept. Keep fewer, or give --fill or --region.")
