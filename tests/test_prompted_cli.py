@@ -133,6 +133,41 @@ def test_a_song_is_accompanied(place: Path) -> None:
     assert recipe["prompts"] == {"song": "two tones", "electric-guitar-solo": "electric guitar solo"}
 
 
+def test_a_song_is_taken_apart_by_prompts(place: Path) -> None:
+    """One file for each prompt, which add up to the song; the same again is skipped, other words are not."""
+    line = ["separate", "song.wav", "--method", "text", "--stem", "Bass guitar", "--stem", "the rest"]
+    assert main([*line, *QUICK]) == 0
+    folder = "separated/forge-text/song"
+    assert {path.stem for path in Path(folder).glob("*.wav")} == {"bass-guitar", "the-rest"}
+    stems = [sound(f"{folder}/{name}.wav") for name in ("bass-guitar", "the-rest")]
+    assert torch.allclose(stems[0] + stems[1], sound("song.wav"), atol=1e-5)
+    assert made(folder)["recipe"]["settings"]["prompts"] == ["Bass guitar", "the rest"]
+    assert main([*line, *QUICK]) == 0 and main([*line, *QUICK, "--stem", "drums"]) == 7
+
+
+def test_each_stem_is_extracted_by_itself(place: Path) -> None:
+    """With --extract stems and residual add up to the song; each is the separator's against the joined rest."""
+    quick = ["song.wav", *QUICK, "--churn", "0"]
+    assert main(["separate", *quick, "--stem", "a", "--stem", "b", "--stem", "c", "--extract"]) == 0
+    folder = Path("separated/forge-text/song")
+    assert {path.stem for path in folder.glob("*.wav")} == {"a", "b", "c", "residual"}
+    whole = sum(sound(str(path)) for path in folder.glob("*.wav"))
+    assert torch.allclose(whole, sound("song.wav"), atol=1e-5)
+    assert main(["separate", *quick, "--stem", "a", "--stem", "b and c", "--stems", "a", "-o", "pair"]) == 0
+    assert [path.stem for path in Path("pair/forge-text/song").glob("*.wav")] == ["a"]
+    assert torch.equal(sound("pair/forge-text/song/a.wav"), sound(f"{folder}/a.wav"))
+
+
+def test_a_dry_run_knows_the_names(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is loaded, and no language model read, to say what would be written."""
+    monkeypatch.setattr(checkpoints, "network_of", None)
+    monkeypatch.setattr(prompts, "load_encoder", None)
+    assert main(["separate", "song.wav", "--stem", "two words", "--stem", "rest", "--dry-run"]) == 0
+    assert "two-words.wav, rest.wav" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("line", "code", "says"),
     [
@@ -153,6 +188,16 @@ def test_a_song_is_accompanied(place: Path) -> None:
         ("impute --keep-mix song.wav --add piano --keep bass", 2, "--keep-mix with --keep"),
         ("impute --keep bass --prompt jazz", 2, "--prompt: is for prompts"),
         ("impute --keep-mix gone.wav --add piano", 4, "'gone.wav'"),
+        ("separate song.wav --method text", 2, "--method text: which stems?"),
+        ("separate song.wav --stem drums", 2, "alone it would be the whole song"),
+        ("separate song.wav --stem drums --stem rest -n forge", 2, "checkpoint 'forge': hears no prompts"),
+        ("separate song.wav --stem drums --stem rest --method dirac", 2, "--stem with --method dirac"),
+        ("separate song.wav --stem drums --stem rest --warm forge", 2, "--method text: fits no flows"),
+        ("separate song.wav --stem drums --stem rest --negative noise", 2, "would not be heard"),
+        ("separate song.wav --stem drums --stem rest --stems bass", 2, "this checkpoint has drums, rest"),
+        ("separate song.wav --stem drums --stem rest --pinned bass", 2, "this checkpoint has drums, rest"),
+        ("separate song.wav --extract", 2, "--extract: is for prompts"),
+        ("separate song.wav --cfg 2", 2, "--cfg: is for prompts"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(

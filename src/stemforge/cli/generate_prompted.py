@@ -72,6 +72,7 @@ def _one(session: Session, wish: Wish, known: Mapping[str, Tensor], seed: int, f
         duration,
         sampling,
         seed=seed,
+        stems=names,
         segment=segment,
         device=session.device,
         on_step=lambda done, steps: session.report.advance(1),

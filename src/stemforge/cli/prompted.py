@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "forge-text"
 """What is taken where no checkpoint is named, if it is there."""
+METHOD = "text"
+"""Of `separate`."""
 CFG = 3.0
 TERM = "shared"
-OPTIONS = ("prompt", "stem", "add", "song_prompt", "negative", "cfg", "mixture_term", "prompts_file")
+OPTIONS = ("prompt", "stem", "add", "song_prompt", "negative", "cfg", "mixture_term", "prompts_file", "extract")
 """All of them, under their names in the commands."""
 _KEYS = {"prompt", "stems", "negative", "cfg"}
 _LINE = '{"prompt": "slow jazz trio", "stems": ["piano", "upright bass"]}'
@@ -45,6 +47,10 @@ class Wish:
     def texts(self) -> tuple[str, ...]:
         """All that has to be understood."""
         return tuple(dict.fromkeys(text for text in (*self.stems, self.mixture, self.negative) if text))
+
+    def told(self, extract: bool) -> dict[str, Any]:
+        """For the settings in a sidecar of `separate`."""
+        return {"prompts": list(self.stems), "cfg": self.cfg, "negative": self.negative, "extract": extract or None}
 
     def prompts(self, known: Mapping[str, Tensor]) -> Prompts:
         """The same as embeddings; known: (feature,) of each text."""
@@ -124,10 +130,25 @@ def _line(path: Path, number: int, line: str, options: Mapping[str, Any]) -> Wis
     return piece(prompt, stems, {**options, "cfg": cfg}, negative=negative)
 
 
+def apart(options: Mapping[str, Any]) -> Wish | None:
+    """What the options of `separate` say of its stems; None without prompts. Raises UsageError."""
+    stems, method = options["stem"] or [], options["method"]
+    if not stems:
+        if method == METHOD:
+            raise UsageError(f"--method {METHOD}: which stems? Give --stem drums --stem 'the rest'.")
+        refuse({name: options[name] or None for name in ("extract", "negative", "cfg")}, "--stem TEXT")
+        return None
+    if method not in ("auto", METHOD):
+        raise UsageError(f"--stem with --method {method}: is for prompts. Give --method {METHOD}, or leave that out.")
+    if len(stems) == 1:
+        raise UsageError(f"--stem '{stems[0]}': alone it would be the whole song. Add what else there is: --stem rest.")
+    return wish_of(stems, None, options, 1.0)
+
+
 def refuse(options: Mapping[str, Any], hint: str) -> None:
     """Raises UsageError where a command without prompts is told something about them."""
-    for name in OPTIONS:
-        if options.get(name) not in (None, []):
+    for name, value in options.items():
+        if name in OPTIONS and value not in (None, []):
             raise UsageError(f"--{name.replace('_', '-')}: is for prompts. Give {hint} too, or leave it out.")
 
 

@@ -113,9 +113,29 @@ def separate(
         typer.Option(
             help="conditional: one or a few network calls. dirac, gaussian, independent: stems sampled under a "
             "likelihood of the mixture (MSDM), hundreds of calls. flow: a flow a stem, fitted to the mixture "
-            "(InstGlow), minutes for seconds. auto: what the checkpoint is made for."
+            "(InstGlow), minutes for seconds. text: stems named by --stem, hundreds of calls for each. auto: what the "
+            "checkpoint is made for."
         ),
     ] = "auto",
+    stem: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            help="With --method text: one stem in words; again until the whole song is said, as drums, bass, "
+            '"the rest". Needs a checkpoint that was trained with text.',
+            rich_help_panel="Prompts",
+        ),
+    ] = None,
+    extract: Annotated[
+        bool,
+        typer.Option(
+            "--extract",
+            help="Take each --stem out by itself, against all others together; what is left is the residual.",
+            rich_help_panel="Prompts",
+        ),
+    ] = False,
+    negative: o.Negative = None,
+    cfg: o.Cfg = None,
     sampler: o.SamplerName = None,
     churn: o.Churn = None,
     resamples: o.Resamples = None,

@@ -13,9 +13,10 @@ from stemforge import checkpoints
 from stemforge.audio import ffmpeg
 from stemforge.audio.io import CHANNELS, EXTENSIONS
 from stemforge.audio.writer import CLIP_MODES, Encoding
-from stemforge.cli import console, lists, pages
+from stemforge.cli import console, lists, pages, prompted
 from stemforge.cli.layout import DEFAULT
 from stemforge.cli.options import Output, choice, listed, policy, seconds
+from stemforge.cli.prompted import Wish
 from stemforge.devices import check_name
 from stemforge.errors import UsageError
 from stemforge.separators.diffusion import METHODS, Likelihood
@@ -106,6 +107,10 @@ class Request:
     engine: str = "local"
     address: str | None = None
     workers: int | None = None
+    stem: list[str] | None = None
+    extract: bool = False
+    negative: str | None = None
+    cfg: float | None = None
 
     @cached_property
     def encoding(self) -> Encoding:
@@ -116,6 +121,11 @@ class Request:
     def selection(self) -> Selection:
         """Which stems are asked for."""
         return Selection(listed(self.stems, "--stems"), self.two_stems, self.other_method)
+
+    @cached_property
+    def wish(self) -> Wish | None:
+        """What the stems are in words, None where they have names."""
+        return prompted.apart(vars(self))
 
     @cached_property
     def policy(self) -> str | None:
@@ -160,6 +170,7 @@ class Request:
         names = (*sound, "two_stems", "other_method", "sanitize", "clip_mode")
         sampling = {"method": self.method, **self.likelihood} if self.method != "auto" or self.likelihood else {}
         newer = {
+            **({} if self.wish is None else self.wish.told(self.extract)),
             "prior": None if self.prior is None else {**self.prior, "fit": asdict(self.prior["fit"])},
             "shifts": self.shifts if self.shifts > 1 else None,
             "start": self.span[0] or None,
@@ -181,7 +192,7 @@ class Request:
     @property
     def likelihood(self) -> Likelihood:
         """What is changed of the settings of a sampling method."""
-        names = (name for name in Likelihood.__annotations__ if name != "steps" or self.method in METHODS)
+        names = (name for name in Likelihood.__annotations__ if name != "steps" or self.method in METHODS or self.stem)
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}  # type: ignore[return-value]
 
     @cached_property
@@ -210,9 +221,10 @@ class Request:
     def check(self) -> None:
         """Raises UsageError for what can be told impossible without any file."""
         check_name(self.device)
-        choice(self.method, ("auto", "conditional", *METHODS, "flow"), "--method")
-        if self.prior is not None and self.method not in ("auto", "flow"):
-            raise UsageError(f"--method {self.method}: fits no flows. Give --method flow, or leave out what is for it.")
+        choice(self.method, ("auto", "conditional", *METHODS, prompted.METHOD, "flow"), "--method")
+        if self.prior is not None and (self.wish is not None or self.method not in ("auto", "flow")):
+            method = self.method if self.wish is None else prompted.METHOD
+            raise UsageError(f"--method {method}: fits no flows. Give --method flow, or leave out what is for it.")
         if self.method == "conditional" and self.likelihood:
             first = next(iter(self.likelihood)).replace("_", "-")
             raise UsageError(f"--{first} with --method conditional: is of the sampling methods. Leave it out.")

@@ -14,18 +14,20 @@ from typing import Any
 
 from stemforge import checkpoints, flows
 from stemforge.audio.io import Source
-from stemforge.cli import console, ledger, lists
+from stemforge.cli import console, ledger, lists, prompted
 from stemforge.cli.inputs import Gathered, Item, check_writable, gather
 from stemforge.cli.layout import DEFAULT, Layout
 from stemforge.cli.layout import check as check_layout
 from stemforge.cli.separate_each import is_far, opened, separate_one, use_temporary
 from stemforge.cli.separate_flow import Flow
+from stemforge.cli.separate_prompted import separator_of
 from stemforge.cli.separate_request import Request
 from stemforge.cli.separate_vocals import Stages, stages
 from stemforge.errors import SpaceError, StemforgeError, UsageError
 from stemforge.separators.diffusion import DiffusionSeparator, Likelihood
 from stemforge.separators.flow_prior import FlowSeparator, Prior
 from stemforge.separators.network import NetworkSeparator, Options
+from stemforge.separators.prompted import Extractor
 from stemforge.storage import located
 from stemforge.tasks import files
 from stemforge.tasks.cascade import Cascade
@@ -95,14 +97,16 @@ class Run:
         return files.recipe(source.file, self.checkpoint.name, self.sha256, settings, name=item.path.name, vocals=voice)
 
     @cached_property
-    def last(self) -> NetworkSeparator | DiffusionSeparator | FlowSeparator:
+    def last(self) -> NetworkSeparator | DiffusionSeparator | FlowSeparator | Extractor:
         """The separator of the checkpoint, built when the first song needs it."""
         r = self.request
         options: Options = {name: getattr(r, name) for name in Options.__annotations__}  # type: ignore[assignment]
         options["steps"] = 1 if r.steps is None else r.steps
         given: Likelihood = {**r.likelihood, "steps": r.steps}
-        separator: NetworkSeparator | DiffusionSeparator | FlowSeparator
-        if self.prior is None:
+        separator: NetworkSeparator | DiffusionSeparator | FlowSeparator | Extractor
+        if r.wish is not None:
+            separator = separator_of(r, r.wish, self.checkpoint)
+        elif self.prior is None:
             separator = checkpoints.build(self.checkpoint, r.device, method=r.method, likelihood=given, **options)
         else:
             separator = flows.build(
@@ -183,7 +187,11 @@ def run(request: Request) -> int:
     """Separate all songs of a request; the exit code. Raises StemforgeError for what concerns no single song."""
     request = replace(request, out=located(request.out))
     request.check()
+    if request.wish is not None:
+        request = replace(request, checkpoint=prompted.named(request.checkpoint))
     chosen = stages(request)
+    if request.wish is not None and not request.dry_run:
+        prompted.encoder_of(chosen.main)
     if chosen.stems is not None:
         request.selection.check(chosen.stems)
     layout = Layout(request.out, chosen.name, request.seed, DEFAULT if request.filename is None else request.filename)

@@ -22,7 +22,6 @@ from stemforge.separators.diffusion import ALL, DiffusionSeparator, Likelihood
 if TYPE_CHECKING:
     from stemforge.models.registry import Joint
 
-METHOD = "text"
 REST = "rest of it"
 
 
