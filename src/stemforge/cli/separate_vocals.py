@@ -13,7 +13,6 @@ from stemforge import checkpoints
 from stemforge.errors import UsageError
 from stemforge.tasks.cascade import VOICE
 from stemforge.tasks.prompted import names_of
-from stemforge.tasks.prompted import names_of
 from stemforge.tasks.separate import all_names
 
 if TYPE_CHECKING:
@@ -55,8 +54,6 @@ def _main(request: Request) -> checkpoints.Checkpoint:
     if request.checkpoint is None and request.method == "flow" and not flows:
         raise UsageError("--method flow: which flows? Give --flow STEM=CHECKPOINT, or -n; see docs/flows.md.")
     found = checkpoints.find(next(iter(flows.values())) if request.checkpoint is None and flows else request.checkpoint)
-    if request.wish is not None:
-        return replace(found, stems=names_of(request.wish.stems))
     if request.wish is not None:
         return replace(found, stems=names_of(request.wish.stems))
     return replace(found, stems=None) if flows or not request.share else found
