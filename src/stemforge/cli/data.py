@@ -32,6 +32,12 @@ StemsOption = Annotated[
 RateOption = Annotated[int, typer.Option("--rate", min=1, help="Hz of .npy files, which do not say it.")]
 ThreadsOption = Annotated[int, typer.Option("-j", "--jobs", min=1, help="Files that are read at a time.")]
 CheckJsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line: each song, then the summary.")]
+RendersArgument = Annotated[Path, typer.Argument(metavar="RENDERS", help="Songs that `stemforge data render` wrote.")]
+CaptionsOption = Annotated[Path, typer.Option("-o", "--out", help="Folder for the captioned mixtures.")]
+SectionOption = Annotated[float, typer.Option(help="About so many seconds have one caption.")]
+WholeOption = Annotated[float, typer.Option(help="Share of sections in which everybody plays.")]
+SoloOption = Annotated[float, typer.Option(help="Share of sections with a single instrument, at most; 0 for none.")]
+CountOption = Annotated[int, typer.Option("--captions", help="Captions of each section, in different words.")]
 
 
 @app.command()
@@ -83,6 +89,47 @@ def check(
     from stemforge.cli import data_check
 
     raise typer.Exit(data_check.run(folder, stems, rate, jobs, json=json, quiet=quiet))
+
+
+@app.command()
+def caption(
+    renders: RendersArgument,
+    out: CaptionsOption = Path("data/captioned"),
+    section: SectionOption = 12.0,
+    whole: WholeOption = 0.5,
+    solo: SoloOption = 0.05,
+    captions: CountOption = 4,
+    seed: SeedOption = 0,
+    format: FormatOption = "flac",
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Turn rendered songs into captioned mixtures, what `stemforge train forge-text` learns from.
+
+    OUT holds one mixture a song in audio/, captions.jsonl (what is heard in each section, in several ways) and
+    report.json with the shares of bands, trios, duos and single instruments. There is no stem in it.
+    """
+    from stemforge.cli import console
+    from stemforge.data.mixtures import Wish, mix_songs
+
+    with console.Report(verbosity=-1 if quiet else 0) as report:
+        found = mix_songs(renders, out, Wish(section, whole, solo, captions, seed), format, report.advance)
+    if json:
+        console.result_json("captioned", out=str(out), **found)
+        return
+    for line in _told(found, out):
+        console.result(line)
+
+
+def _told(found: dict[str, Any], out: Path) -> list[str]:
+    """The report on captioned mixtures in a few lines."""
+    sizes = ", ".join(f"{share:.0%} with {size}" for size, share in found["share_by_stems_heard"].items())
+    return [
+        f"{out}: {found['songs']} songs, {found['sections']} sections, {found['hours']:.2f} h",
+        f"stems heard at a time: {sizes}",
+        f"{found['captions']} captions, {found['different_captions']} different ones, as:",
+        *(f"  {line}" for line in found["examples"]),
+    ]
 
 
 def _follow(report: Report) -> Callable[[dict[str, Any], float], None]:

@@ -9,6 +9,7 @@ trained with (Wu et al. 2023, https://arxiv.org/abs/2211.06687).
 from __future__ import annotations
 
 import hashlib
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,8 +127,7 @@ def clap(place: str) -> Encoder:
 
 def _loaded(architecture: str, name: str, place: str) -> tuple[Any, Any, str]:
     """Network, tokenizer and stamp: from a folder, else from the cache of the Hub, else from the Hub."""
-    import transformers
-
+    transformers: Any = importlib.import_module("transformers")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     if not Path(place).is_dir():
