@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -18,32 +16,16 @@ from stemforge.cli.main import main
 from stemforge.train.saving import save
 from stemforge.train.trainer import TrainConfig, start
 from tiny import TINY
+from worded import Encoder, hearing_checkpoint
 
 QUICK = ["--steps", "2", "-q", "-d", "cpu"]
-
-
-class Encoder:
-    """Six numbers out of the letters of a text; reads eight words."""
-
-    name, stamp, width, limit = "minilm", "0", 6, 8
-
-    def tokens(self, texts: Sequence[str]) -> list[int]:
-        return [len(text.split()) for text in texts]
-
-    def encode(self, texts: Sequence[str]) -> Tensor:
-        seeds = [int(sha256(text.encode()).hexdigest()[:8], 16) for text in texts]
-        rows = [torch.randn(6, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-        return torch.nn.functional.normalize(torch.stack(rows), dim=-1)
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint with text and one without, of a few thousand random weights."""
     top = tmp_path_factory.mktemp("ck")
-    network = TINY | {"names": ["music"], "text": "minilm"}
-    state = start(TrainConfig(network=network))
-    torch.nn.init.normal_(state.average.module.read_prompt.weight)
-    save(state, top / "text")
+    hearing_checkpoint(top / "text")
     save(start(TrainConfig(network=TINY)), top / "plain")
     return top
 
@@ -174,7 +156,7 @@ def test_a_dry_run_knows_the_names(
         ("generate --prompt jazz -n forge", 2, "checkpoint 'forge': hears no prompts, it was not trained with text"),
         ("generate --prompt jazz --stem piano", 2, "one stem is all of it"),
         ("generate --prompt ' '", 2, "prompt '': is empty"),
-        ("generate --prompt 'a b c d e f g h i'", 2, "has 9 tokens, minilm reads 8"),
+        ("generate --prompt 'a b c d e f g h i j k l m'", 2, "has 13 tokens, minilm reads 12"),
         ("generate --cfg 3", 2, "--cfg: is for prompts"),
         ("generate --prompt jazz --cfg -1", 2, "--cfg -1: must be at least 0"),
         ("generate --prompt jazz --cfg 1 --negative noise", 2, "would not be heard"),
