@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import sqrt
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from stemforge.errors import UsageError
 from stemforge.inference.prompted import TERMS, Prompted, Prompts, each_alone, free_guidance
 from stemforge.inference.samplers import heun
-from stemforge.inference.settings import Sampling
+from stemforge.inference.settings import FORGE, Sampling
 from stemforge.separators.diffusion import DiffusionSeparator, Likelihood
 from stemforge.separators.prompted import extractor, separator
 from stemforge.tasks.generate import generate
@@ -144,6 +145,16 @@ def test_a_set_of_stems_has_the_level_of_its_mixture() -> None:
     assert made.names == ("a", "b") and made.samples.shape == (2, 2, 5300)
     assert made.samples.sum(dim=0).std() == pytest.approx(MIXTURE, rel=0.05)
     assert (made.samples[0] - made.samples[1]).std() == pytest.approx(sqrt(2) * STEM, rel=0.05)
+
+
+def test_what_each_term_leaves_of_the_sum_with_the_default_sampler() -> None:
+    """The figures of docs/text.md: three stems, the standard deviation of what they add up to."""
+    page = (Path(__file__).parents[1] / "docs" / "text.md").read_text(encoding="utf-8")
+    for term in TERMS:
+        wish = Prompts(stds(*[STEM] * 3), torch.tensor([MIXTURE]), term=term)
+        made = generate(Prompted(Sounds(), ["a", "b", "c"], wish), 4.0, FORGE["generate"], segment=4.0)
+        found = float(made.samples.sum(dim=0).std())
+        assert f"`{term}` {found:.1f}" in page, found
 
 
 def test_an_accompaniment_goes_with_what_is_given() -> None:

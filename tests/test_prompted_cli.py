@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from stemforge.train.trainer import TrainConfig, start
 from tiny import TINY
 from worded import Encoder, hearing_checkpoint
 
+LOAD = prompts.load_encoder
 QUICK = ["--steps", "2", "-q", "-d", "cpu"]
 
 
@@ -41,7 +44,7 @@ def place(folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     (tmp_path / "own.toml").write_text("\n".join(tables))
     monkeypatch.setenv("STEMFORGE_CHECKPOINTS", str(tmp_path / "own.toml"))
     monkeypatch.setenv("STEMFORGE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(prompts, "load_encoder", lambda name, device="cpu": Encoder())
+    monkeypatch.setattr(prompts, "load_encoder", lambda name: Encoder())
     put(Path("song.wav"), tone(220.0, 0.6) + tone(70.0, 0.6))
     return tmp_path
 
@@ -140,6 +143,48 @@ def test_each_stem_is_extracted_by_itself(place: Path) -> None:
     assert torch.equal(sound("pair/forge-text/song/a.wav"), sound(f"{folder}/a.wav"))
 
 
+def test_the_page_does_what_it_says(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The commands of docs/text.md as typed, with fewer steps, and its lines of Python."""
+    page = (Path(__file__).parents[1] / "docs" / "text.md").read_text(encoding="utf-8")
+    (commands,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    for line in commands.splitlines():
+        words = shlex.split(line, comments=True)[1:]
+        more = ["--duration", "0.2"] if words[0] == "generate" else []
+        assert main([*words, *more, "--steps", "1", "-d", "cpu"]) == 0, (line, capsys.readouterr().err)
+    assert Path("imputed/forge-text/song/electric-guitar-solo.wav").is_file()
+    (lines,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(lines.replace("12.0,", "0.2,"), "text.md", "exec", dont_inherit=True), names := {})
+    assert names["stems"].names == ("piano", "bass")
+
+
+def test_without_the_language_model_it_says_what_to_type(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not pulled is 5, its package not installed is 2, each in one line; nothing is written."""
+    monkeypatch.setattr(prompts, "load_encoder", LOAD)
+    monkeypatch.setattr(prompts, "find_spec", lambda name: name)
+    assert main(["generate", "--prompt", "jazz", *QUICK]) == 5
+    assert "stemforge checkpoints pull minilm" in told(capsys)
+    monkeypatch.setattr(prompts, "find_spec", lambda name: None)
+    assert main(["separate", "song.wav", "--stem", "drums", "--stem", "rest", *QUICK]) == 2
+    assert "pip install 'stemforge[text]'" in told(capsys)
+    assert not list(Path().rglob("stemforge.json"))
+
+
+def test_a_language_model_of_the_real_class(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once pulled, a BertModel of transformers says what prompts mean, and nothing opens a connection."""
+    pytest.importorskip("transformers", reason="pip install 'stemforge[text]'")
+    import texts
+
+    monkeypatch.setattr(prompts, "load_encoder", LOAD)
+    texts.pulled_minilm(place / "cache", monkeypatch)
+    monkeypatch.setattr("socket.socket.connect", None)
+    line = ["generate", "--duration", "0.2", *QUICK, "--cfg", "1", "--prompt"]
+    assert main([*line, "slow jazz"]) == 0 and main([*line, "fast rock", "-o", "other"]) == 0
+    one, other = sound("generated/forge-text/slow-jazz-0/music.wav"), sound("other/forge-text/fast-rock-0/music.wav")
+    assert not torch.equal(one, other)
+
+
 def test_a_dry_run_knows_the_names(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,8 +231,6 @@ def test_what_cannot_be_is_said_in_one_line(
     line: str, code: int, says: str, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The exit code and what to do; nothing is written."""
-    import shlex
-
     assert main(shlex.split(line)) == code
     assert says in told(capsys)
     assert not list(Path().rglob("*.part")) and not list(Path().rglob("stemforge.json"))
