@@ -37,6 +37,9 @@ CaptionsOption = Annotated[Path, typer.Option("-o", "--out", help="Folder for th
 SectionOption = Annotated[float, typer.Option(help="About so many seconds have one caption.")]
 WholeOption = Annotated[float, typer.Option(help="Share of sections in which everybody plays.")]
 SoloOption = Annotated[float, typer.Option(help="Share of sections with a single instrument, at most; 0 for none.")]
+TextOption = Annotated[
+    str | None, typer.Option("--text", help="Keep embeddings by this encoder too, as minilm: training then needs none.")
+]
 CountOption = Annotated[int, typer.Option("--captions", help="Captions of each section, in different words.")]
 
 
@@ -99,6 +102,7 @@ def caption(
     whole: WholeOption = 0.5,
     solo: SoloOption = 0.05,
     captions: CountOption = 4,
+    text: TextOption = None,
     seed: SeedOption = 0,
     format: FormatOption = "flac",
     json: JsonOption = False,
@@ -109,27 +113,16 @@ def caption(
     OUT holds one mixture a song in audio/, captions.jsonl (what is heard in each section, in several ways) and
     report.json with the shares of bands, trios, duos and single instruments. There is no stem in it.
     """
-    from stemforge.cli import console
-    from stemforge.data.mixtures import Wish, mix_songs
+    from stemforge.cli import console, data_caption
+    from stemforge.data.mixtures import Wish
 
-    with console.Report(verbosity=-1 if quiet else 0) as report:
-        found = mix_songs(renders, out, Wish(section, whole, solo, captions, seed), format, report.advance)
+    wish = Wish(section, whole, solo, captions, seed)
+    found = data_caption.run(renders, out, wish, format, text, quiet=quiet)
     if json:
         console.result_json("captioned", out=str(out), **found)
         return
-    for line in _told(found, out):
+    for line in data_caption.told(found, out):
         console.result(line)
-
-
-def _told(found: dict[str, Any], out: Path) -> list[str]:
-    """The report on captioned mixtures in a few lines."""
-    sizes = ", ".join(f"{share:.0%} with {size}" for size, share in found["share_by_stems_heard"].items())
-    return [
-        f"{out}: {found['songs']} songs, {found['sections']} sections, {found['hours']:.2f} h",
-        f"stems heard at a time: {sizes}",
-        f"{found['captions']} captions, {found['different_captions']} different ones, as:",
-        *(f"  {line}" for line in found["examples"]),
-    ]
 
 
 def _follow(report: Report) -> Callable[[dict[str, Any], float], None]:

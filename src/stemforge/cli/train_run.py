@@ -22,10 +22,12 @@ from stemforge.cli.train_config import resolved, wanted_of
 from stemforge.cli.train_engine import agreed, engine, loggers_of
 from stemforge.cli.train_samples import show
 from stemforge.cli.train_start import Request
+from stemforge.cli.train_text import recordings
 from stemforge.cli.train_view import View
 from stemforge.cli.train_wandb import Wandb
 from stemforge.errors import OutputError, SpaceError, UsageError
-from stemforge.train.data import Batches, find_songs, quarantine_of
+from stemforge.models.forge import Forge
+from stemforge.train.data import Batches, Song, find_songs, quarantine_of
 from stemforge.train.recipes import Pieces, batches_of, compile_in_place, pieces_of, score_of, scores_of
 from stemforge.train.saving import resume, save, save_best
 from stemforge.train.sizing import sized
@@ -131,14 +133,22 @@ def _begun(config: TrainConfig, out: Path) -> Run:
 
 def _data(state: Run, request: Request, fabric: Fabric, report: console.Report) -> tuple[Batches, Pieces]:
     """What is trained on and what is scored; `batch_size = "auto"` is settled here."""
-    network, wanted = state.network, wanted_of(state.config, state.network.names)
-    songs = find_songs(request.data, wanted, network.rate)
+    network = state.network
+    songs = _songs(request.data, state, fabric)
     if not state.config.batch_size:
         state.config = replace(state.config, batch_size=sized(state, songs, fabric))
         report.note(f"batch_size {state.config.batch_size}: the fastest that fits")
-    held = find_songs(request.valid, wanted, network.rate) if request.valid else []
+    held = _songs(request.valid, state, fabric) if request.valid else []
     batches = batches_of(songs, network, state.config, state.config.seed)
     return batches, pieces_of(held, network, state.config) if held else []
+
+
+def _songs(place: Path, state: Run, fabric: Fabric) -> list[Song]:
+    """What is under `place` for this network: songs with their stems, or sounds with captions."""
+    network = state.network
+    if isinstance(network, Forge) and network.config.text:
+        return recordings(place, network.config, str(fabric.device))
+    return find_songs(place, wanted_of(state.config, network.names), network.rate)
 
 
 def _loop(

@@ -20,7 +20,7 @@ def show(fabric: Fabric, network: Trained, pieces: Pieces, step: int) -> None:
     Networks that take no mixture apart by themselves have nothing to show.
     """
     writers = [logger.experiment for logger in fabric.loggers if isinstance(logger, TensorBoardLogger)]
-    if not isinstance(network, Forge) or not writers:
+    if not isinstance(network, Forge) or network.config.text or not writers:
         return
     mixture = torch.as_tensor(pieces[0]).sum(dim=0)[:, : SECONDS * network.rate].to(network.data_curve.device)
     stems = network.separate(mixture[None])[0]

@@ -89,7 +89,8 @@ def quarantine_of(songs: list[Song]) -> Quarantine:
 @dataclass(frozen=True)
 class Batch:
     """stems: (batch, stem, channel, time), whose sum is the mixture; sigma: (batch, stem, 1 or time); hidden:
-    (batch, stem); seed: of the noise; part: (k, n) when these are the items k, k + n, k + 2n, ... of a larger batch.
+    (batch, stem); seed: of the noise; part: (k, n) when these are the items k, k + n, k + 2n, ... of a larger batch;
+    prompt: (batch, feature), zeros where an item has none, None where no item has.
     """
 
     task: Task
@@ -98,6 +99,7 @@ class Batch:
     hidden: Tensor
     seed: int
     part: tuple[int, int] = (0, 1)
+    prompt: Tensor | None = None
 
     @property
     def mixture(self) -> Tensor | None:
@@ -112,7 +114,7 @@ def parts_of(batch: Batch, count: int) -> list[Batch]:
     return [
         replace(
             batch, stems=batch.stems[k::count], sigma=batch.sigma[k::count], hidden=batch.hidden[k::count],
-            part=(first + step * k, step * count),
+            part=(first + step * k, step * count), prompt=None if batch.prompt is None else batch.prompt[k::count],
         )
         for k in range(count)
     ]  # fmt: skip
@@ -155,7 +157,7 @@ class Crops:
         stems = np.zeros((len(mine), len(self.names), self.channels, int(self.seconds * self.rate)), np.float32)
         for k, item in zip(mine, stems, strict=True):
             self._item(item, task, np.random.default_rng((self.seed, step, 1 + k)))
-        sigma, hidden = _levels(task, rng, count, *stems.shape[1:4:2])
+        sigma, hidden = levels_of(task, rng, count, *stems.shape[1:4:2])
         seed = int(rng.integers(2**31))
         return Batch(task, torch.from_numpy(stems), sigma[part[0] :: part[1]], hidden[part[0] :: part[1]], seed, part)
 
@@ -262,7 +264,7 @@ def widened(x: Float, width: float) -> Float:
     return np.stack([middle + side, middle - side])
 
 
-def _levels(task: Task, rng: np.random.Generator, batch: int, stems: int, time: int) -> tuple[Tensor, Tensor]:
+def levels_of(task: Task, rng: np.random.Generator, batch: int, stems: int, time: int) -> tuple[Tensor, Tensor]:
     """Noise level of each stem and which stems are hidden, as the task asks."""
     log_sigma = rng.normal(-0.5, 1.5, (batch, 1, 1))
     sigma = np.repeat(np.exp(log_sigma).clip(1e-3, 100), stems, axis=1).astype(np.float32)

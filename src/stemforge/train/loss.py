@@ -119,18 +119,24 @@ def separation_loss(network: Forge, mixture: Tensor, stems: Tensor) -> tuple[Ten
 
 
 def denoising_loss(
-    network: Forge, stems: Tensor, sigma: Tensor, hidden: Tensor, mixture: Tensor | None, noise: Tensor
+    network: Forge,
+    stems: Tensor,
+    sigma: Tensor,
+    hidden: Tensor,
+    mixture: Tensor | None,
+    noise: Tensor,
+    prompt: Tensor | None = None,
 ) -> tuple[Tensor, Mapping[str, Tensor]]:
     """Weighted squared error of the stems that are being generated.
 
     stems, noise: (batch, stem, channel, time); sigma: (batch, stem, 1 or time), 0 where known; hidden: (batch, stem)
-    bool, neither shown nor scored; mixture: (batch, channel, time) or None.
+    bool, neither shown nor scored; mixture: (batch, channel, time) or None; prompt: (batch, feature) or None.
     """
     frames = network.frame_sigma(sigma, stems.shape[-1])
     x = network.stft((stems + sigma[:, :, None] * noise) * ~hidden[:, :, None, None])
     y = network.stft(mixture) if mixture is not None else None
     c = network.coefficients(frames, hidden)
-    out = network(y, x * c.c_in, frames, hidden)
+    out = network(y, x * c.c_in, frames, hidden, prompt)
     gap = network.combine(out, y, x, frames, hidden, c) - network.stft(stems)
     octave = 1 / (torch.arange(gap.shape[-1], device=gap.device) + 15.0)
     weight = (octave / octave.sum()) / c.c_out.clamp(min=1e-6).square()

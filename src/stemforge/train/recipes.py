@@ -1,6 +1,7 @@
 """How each architecture is trained: its batches, loss, optimisers and score.
 
 forge     every task at once, Muon and AdamW; score: active SI-SDR improvement in dB
+forge with prompts   captioned mixtures in one slot, see `captioned`; score: minus the loss on fixed crops
 msdm-unet, isdm-unet   as published, see `diffusion`; score: minus the loss on fixed windows with fixed noise
 glow    as published, see `flow`; score: minus the loss on fixed pieces
 """
@@ -19,6 +20,7 @@ from stemforge.models.forge import Forge
 from stemforge.models.glow import Flows
 from stemforge.models.msdm import Isdm, Msdm
 from stemforge.models.registry import ARCHITECTURES
+from stemforge.train.captioned import CaptionedCrops
 from stemforge.train.data import Batch, Batches, Crops, Song, Variety
 from stemforge.train.diffusion import Windows, diffusion_loss
 from stemforge.train.files import Float
@@ -86,6 +88,11 @@ def peaks_of(config: TrainConfig, count: int) -> tuple[float, ...]:
 def batches_of(songs: list[Song], network: Trained, config: TrainConfig, seed: int) -> Batches:
     """What the network is trained on."""
     names, count = network.names, config.batch_size
+    if isinstance(network, Forge) and network.config.text:
+        shares = (0.0, 0.0, config.shares[2], 0.0, config.shares[4])
+        shares = shares if sum(shares) else (0.0, 0.0, 1.0, 0.0, 0.0)
+        dropout, varied = config.caption_dropout, config.augment > 0
+        return CaptionedCrops(songs, network.config, config.seconds, count, seed, shares, dropout, varied)
     if isinstance(network, Forge):
         level, channels = network.config.level_db, network.channels
         variety = Variety(config.remix, config.left_out, config.augment)
@@ -104,7 +111,7 @@ def loss_of(network: Trained, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor
         return separation_loss(network, mixture, batch.stems)
     noise = _drawn(batch, network.noise)
     if isinstance(network, Forge):
-        return denoising_loss(network, batch.stems, batch.sigma, batch.hidden, mixture, noise)
+        return denoising_loss(network, batch.stems, batch.sigma, batch.hidden, mixture, noise, batch.prompt)
     return diffusion_loss(network, batch.stems, batch.sigma[:, 0, 0], noise)
 
 
@@ -122,23 +129,33 @@ def _uniform(like: Tensor, generator: torch.Generator) -> Tensor:
 
 def pieces_of(songs: list[Song], network: Trained, config: TrainConfig) -> Pieces:
     """What the network is scored on: `config.excerpts` pieces, always the same."""
-    if isinstance(network, Forge):
+    if isinstance(network, Forge) and not network.config.text:
         return excerpts(songs, network.names, network.rate, config.excerpts, network.channels)
-    batches = batches_of(songs, network, config, seed=1)
+    batches = batches_of(songs, network, replace(config, caption_dropout=0.0), seed=1)
     return [batches.batch(k) for k in range(-(-config.excerpts // config.batch_size))]
 
 
 @torch.no_grad()
 def scores_of(network: Trained, pieces: Pieces) -> Mapping[str, float]:
     """Figures of the network on these pieces, in evaluation mode."""
-    if isinstance(network, Forge):
+    if isinstance(network, Forge) and not network.config.text:
         return validate(network, cast("list[Float]", pieces))
     device = next(network.parameters()).device
+    if isinstance(network, Forge):
+        return prompted_scores(network, [to_device(batch, device) for batch in cast("list[Batch]", pieces)])
     found = [loss_of(network, to_device(batch, device)) for batch in cast("list[Batch]", pieces)]
     if isinstance(network, Flows):
         figures = {name: float(torch.stack([parts[name] for _, parts in found]).mean()) for name in network.names}
         return {**figures, "loss": sum(figures.values()) / len(figures)}
     return {"loss": float(torch.stack([parts["diffusion"] for _, parts in found]).mean())}
+
+
+def prompted_scores(network: Forge, batches: list[Batch]) -> Mapping[str, float]:
+    """Loss with the captions, and how much higher it is with empty prompts: 0 for a network that does not listen."""
+    told = [loss_of(network, batch)[0] for batch in batches]
+    untold = [loss_of(network, replace(batch, prompt=None))[0] for batch in batches]
+    loss = float(torch.stack(told).mean())
+    return {"loss": loss, "gain": float(torch.stack(untold).mean()) - loss}
 
 
 def score_of(figures: Mapping[str, float]) -> float:
@@ -149,4 +166,5 @@ def score_of(figures: Mapping[str, float]) -> float:
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch with its tensors on the device."""
     stems, sigma, hidden = (t.to(device, non_blocking=True) for t in (batch.stems, batch.sigma, batch.hidden))
-    return replace(batch, stems=stems, sigma=sigma, hidden=hidden)
+    prompt = None if batch.prompt is None else batch.prompt.to(device, non_blocking=True)
+    return replace(batch, stems=stems, sigma=sigma, hidden=hidden, prompt=prompt)

@@ -1,4 +1,7 @@
-"""Weights of a network for other stems: what it knows of the stems that stay is kept, new stems get fresh channels."""
+"""Weights of a network for other stems: what it knows of the stems that stay is kept, new stems get fresh channels.
+
+Or for a single slot that holds all of them: the beginning of a network that hears mixtures and prompts.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +14,22 @@ from torch import Tensor
 
 
 class _Layout(NamedTuple):
-    """Where stems lie in a weight: along axis `dim`, as (planes, stem, rest), before `tail` entries of no stem."""
+    """Where stems lie in a weight: along axis `dim`, as (planes, stem, rest), before `tail` entries of no stem.
+
+    added: in a slot that holds the sum of stems it is the sum of theirs, not the mean.
+    """
 
     dim: int
     planes: int
     tail: int
+    added: bool = False
 
 
 _LAYOUTS = {
     r"read_stems\.\d+\.weight": _Layout(1, 1, 0),
-    r"read_state\.weight": _Layout(1, 1, 1),
+    r"read_state\.weight": _Layout(1, 1, 1, added=True),
     r"write_(masks|gains)\.\d+\.(weight|bias)": _Layout(0, 1, 0),
-    r"write_ratio\.\d+\.(weight|bias)": _Layout(0, 2, 0),
+    r"write_ratio\.\d+\.(weight|bias)": _Layout(0, 2, 0, added=True),
     r"write_activity\.(weight|bias)": _Layout(0, 1, 0),
 }
 
@@ -50,8 +57,32 @@ def refitted(
     return {key: _one(key, weights[key], old, new, drawn) for key, drawn in fresh.items()}
 
 
+def merged(weights: Mapping[str, Tensor], stems: int) -> dict[str, Tensor]:
+    """The state of a Forge network with one slot for the sum of `stems` stems, from one with a slot each.
+
+    The trunk stays. Where stems are read as waves, and in their gains, the slot is the mean of theirs; what is told of
+    their noise levels, read of their power above the low bins, or added to them, is summed up. So, but for that power
+    and the gates, the estimate of the slot is the sum of theirs when each slot holds an equal part of the sound.
+    """
+    readers = [key for key in weights if re.fullmatch(r"read_stems\.\d+\.weight", key)]
+    top = f"read_stems.{len(readers) - 1}.weight"
+    return {key: _in_one(weight, stems, _layout(key), key == top) for key, weight in weights.items()}
+
+
+def _in_one(weight: Tensor, stems: int, layout: _Layout | None, power: bool) -> Tensor:
+    if layout is None:
+        return weight.clone()
+    parts = _by_stem(weight, stems, layout)
+    whole = parts.sum(1, keepdim=True) if power or layout.added else parts.mean(1, keepdim=True)
+    return _back(whole, weight, layout)
+
+
+def _layout(key: str) -> _Layout | None:
+    return next((layout for pattern, layout in _LAYOUTS.items() if re.fullmatch(pattern, key)), None)
+
+
 def _one(key: str, was: Tensor, old: tuple[str, ...], new: tuple[str, ...], drawn: Tensor) -> Tensor:
-    layout = next((layout for pattern, layout in _LAYOUTS.items() if re.fullmatch(pattern, key)), None)
+    layout = _layout(key)
     if layout is None:
         if was.shape != drawn.shape:
             raise ValueError(f"{key} has shape {tuple(was.shape)}, not {tuple(drawn.shape)}")
@@ -63,7 +94,12 @@ def _one(key: str, was: Tensor, old: tuple[str, ...], new: tuple[str, ...], draw
     for k, name in enumerate(new):
         if name in old:
             result[:, k] = before[:, old.index(name)]
-    flat = result.flatten(0, 2)
+    return _back(result, was, layout)
+
+
+def _back(parts: Tensor, was: Tensor, layout: _Layout) -> Tensor:
+    """The weight again, of `parts` as `_by_stem` gives them and of the tail of `was`."""
+    flat = parts.flatten(0, 2)
     if layout.tail:
         flat = torch.cat([flat, was.movedim(layout.dim, 0)[-layout.tail :]])
     return flat.movedim(0, layout.dim).contiguous()

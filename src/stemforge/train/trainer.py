@@ -24,7 +24,7 @@ from stemforge.errors import TrainingError
 from stemforge.models.forge import Forge
 from stemforge.train.data import Batch, Batches, parts_of, quarantine_of
 from stemforge.train.recipes import Trained, loss_of, network_of, optimizers_of, peaks_of, to_device
-from stemforge.train.surgery import refitted
+from stemforge.train.surgery import merged, refitted
 
 log = logging.getLogger("stemforge")
 
@@ -39,6 +39,7 @@ class TrainConfig:
     """A whole run. Rates are peaks: they rise over `warmup` steps and fall to zero over the last `decay` share.
 
     batch_size 0 stands for one that is yet to be found, see `sizing`; each batch is computed in `accumulate` parts.
+    caption_dropout: share of items without their caption, for networks that hear prompts.
     """
 
     steps: int = 10000
@@ -58,6 +59,7 @@ class TrainConfig:
     remix: float = 0.5
     left_out: float = 0.35
     augment: float = 1.0
+    caption_dropout: float = 0.1
     validate_every: int = 500
     save_every: int = 250
     excerpts: int = 24
@@ -136,16 +138,23 @@ def start(config: TrainConfig) -> Run:
 
 
 def adopt(run: Run, network: nn.Module) -> None:
-    """Begin a fresh run with the weights of a network that differs at most in its stems.
+    """Begin a fresh run with the weights of a network that differs at most in its stems, or hears no prompts yet.
 
     Raises:
         RuntimeError, ValueError: it differs in more.
     """
     weights: Mapping[str, Tensor] = network.state_dict()
-    if isinstance(network, Forge) and network.names != run.network.names:
+    if isinstance(network, Forge) and _hears(run.network) and not _hears(network):
+        unheard = {"read_prompt.weight": run.network.state_dict()["read_prompt.weight"]}
+        weights = merged(weights, len(network.names)) | unheard
+    elif isinstance(network, Forge) and network.names != run.network.names:
         weights = refitted(weights, network.names, run.network.names, run.network.state_dict())
     run.network.load_state_dict(weights)
     averaged(run).load_state_dict(weights)
+
+
+def _hears(network: nn.Module) -> bool:
+    return isinstance(network, Forge) and bool(network.config.text)
 
 
 def _average(decay: float) -> Any:  # noqa: ANN401 (torch gives it no type)

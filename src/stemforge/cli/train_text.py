@@ -1,0 +1,39 @@
+"""What a network that hears prompts is trained on: sounds with captions, and the embeddings of those."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from stemforge import prompts
+from stemforge.errors import UsageError
+from stemforge.models.forge import ForgeConfig
+from stemforge.train.captioned import SLOT, embedded, find_recordings, kept_prompts, texts_of
+from stemforge.train.data import Song
+
+log = logging.getLogger("stemforge")
+
+
+def recordings(place: Path, config: ForgeConfig, device: str = "cpu") -> list[Song]:
+    """The captioned sounds of a folder or list, every caption with its embedding.
+
+    Embeddings that lie beside the captions are taken from there, so that no encoder is needed; the rest come from the
+    encoder and the user's cache.
+
+    Raises:
+        UsageError: the network has other slots, or its prompts another width, or a caption is too long.
+        InputError: there are no captions, or no sounds. CheckpointError: the encoder was not pulled.
+    """
+    if config.names != (SLOT,):
+        raise UsageError(f"[network] text = '{config.text}': a network that hears prompts has names = [\"{SLOT}\"].")
+    songs = find_recordings(place, config.rate)
+    known = kept_prompts(place, config.text)
+    fresh = [text for text in texts_of(songs) if text not in known]
+    if fresh:
+        log.info("reading %d captions with %s", len(fresh), config.text)
+        rows = prompts.embeddings(prompts.load_encoder(config.text, device), fresh)
+        known |= dict(zip(fresh, rows, strict=True))
+    width = len(next(iter(known.values())))
+    if width != config.prompt_width:
+        raise UsageError(f"[network] prompt_width = {config.prompt_width}: '{config.text}' gives {width}. Write that.")
+    return embedded(songs, known)
