@@ -216,6 +216,7 @@ def test_a_dry_run_knows_the_names(
         ("impute --keep bass --prompt jazz", 2, "--prompt: is for prompts"),
         ("impute --keep-mix gone.wav --add piano", 4, "'gone.wav'"),
         ("separate song.wav --method text", 2, "--method text: which stems?"),
+        ("separate song.wav -n forge-text", 2, "checkpoint 'forge-text': knows stems by prompts only"),
         ("separate song.wav --stem drums", 2, "alone it would be the whole song"),
         ("separate song.wav --stem drums --stem rest -n forge", 2, "checkpoint 'forge': hears no prompts"),
         ("separate song.wav --stem drums --stem rest --method dirac", 2, "--stem with --method dirac"),

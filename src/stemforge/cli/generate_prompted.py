@@ -20,13 +20,10 @@ from stemforge.errors import UsageError
 from stemforge.inference.prompted import Prompted
 from stemforge.inference.settings import default
 from stemforge.tasks.generate import WINDOW, frames_of, generate_blocks, windows_in
-from stemforge.tasks.prompted import names_of, slug
+from stemforge.tasks.prompted import ALONE, names_of, slug
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-ALONE = "music"
-"""Name of what one prompt gives."""
 
 
 def run(options: dict[str, Any]) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stemforge import checkpoints
 from stemforge.errors import CheckpointError, InputError, UsageError
-from stemforge.tasks.prompted import joined
+from stemforge.tasks.prompted import ALONE, joined
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -171,6 +171,19 @@ def encoder_of(checkpoint: checkpoints.Checkpoint) -> tuple[str, int]:
             "see docs/text.md."
         )
     return name, width
+
+
+def check(wish: Wish | None, checkpoint: checkpoints.Checkpoint, *, fetched: bool) -> None:
+    """Raises UsageError for prompts that a checkpoint does not hear, or one that knows nothing without them.
+
+    fetched: what is not on this machine may be brought here to find out.
+    """
+    if wish is None and checkpoint.stems == (ALONE,):
+        raise UsageError(
+            f"checkpoint '{checkpoint.name}': knows stems by prompts only. Give --stem drums --stem 'the rest'."
+        )
+    if wish is not None and fetched:
+        encoder_of(checkpoint)
 
 
 def encoded(checkpoint: checkpoints.Checkpoint, texts: Sequence[str]) -> dict[str, Tensor]:

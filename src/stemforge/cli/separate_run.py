@@ -190,8 +190,7 @@ def run(request: Request) -> int:
     if request.wish is not None:
         request = replace(request, checkpoint=prompted.named(request.checkpoint))
     chosen = stages(request)
-    if request.wish is not None and not request.dry_run:
-        prompted.encoder_of(chosen.main)
+    prompted.check(request.wish, chosen.main, fetched=not request.dry_run)
     if chosen.stems is not None:
         request.selection.check(chosen.stems)
     layout = Layout(request.out, chosen.name, request.seed, DEFAULT if request.filename is None else request.filename)
