@@ -17,7 +17,7 @@ def generate(
         Path,
         typer.Option("-o", "--out", envvar="STEMFORGE_OUT", help="Folder for <checkpoint>/seed-<seed>/<stem>.wav."),
     ] = Path("generated"),
-    stems: Annotated[str | None, typer.Option(help="These only, as bass,drums. Default: all.")] = None,
+    stems: Annotated[str | None, typer.Option(help="These only, as bass,drums. Default: all but vocals.")] = None,
     prompt: Annotated[
         str | None,
         typer.Option(

@@ -15,7 +15,7 @@ def impute(
         Path, typer.Argument(metavar="[FOLDER|SONG]", help="Folder with bass.wav, drums.wav, …, or a song.")
     ] = Path(),
     keep: Annotated[str | None, typer.Option(help="Stems that stay as they are, as bass,drums.")] = None,
-    fill: Annotated[str | None, typer.Option(help="Stems to make. Default: all others of the checkpoint.")] = None,
+    fill: Annotated[str | None, typer.Option(help="Stems to make. Default: all others but vocals.")] = None,
     region: Annotated[
         list[str] | None,
         typer.Option(metavar="STEM=FROM:TO", help="Make only this part (seconds) of a stem that is there; repeatable."),
