@@ -31,18 +31,24 @@ from stemforge.types import Separator, Stems
 OF_FLOWS = ("flow", "shared", "warm")
 
 
+def middle_of(song: Path, seconds: float) -> list[Stems]:
+    """The middle of each stem of a song."""
+    found = []
+    for stem in list_stems([song]):
+        if path := find_stem(song, stem):
+            sound = read(path)
+            length = round(seconds * sound.rate)
+            start = max(0, (sound.samples.shape[-1] - length) // 2)
+            found.append(Stems((stem,), sound.samples[None, :, start : start + length], sound.rate))
+    return found
+
+
 def cut(songs: Path, seconds: float, target: Path) -> int:
     """The middle of every song, stem by stem, in `target`; how many songs."""
     found = list_songs(songs)
     for song in found:
-        for stem in list_stems([song]):
-            path = find_stem(song, stem)
-            if path is None:
-                continue
-            sound = read(path)
-            length = round(seconds * sound.rate)
-            start = max(0, (sound.samples.shape[-1] - length) // 2)
-            write(Stems((stem,), sound.samples[None, :, start : start + length], sound.rate), target / song.name)
+        for stem in middle_of(song, seconds):
+            write(stem, target / song.name)
     return len(found)
 
 
