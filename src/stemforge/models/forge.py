@@ -27,6 +27,9 @@ from stemforge.models.blocks import Block
 from stemforge.models.spatial import wiener
 from stemforge.models.spectra import Stft, colour, interpolate_db
 
+FLOOR = 1e-6
+"""Added to powers before their logarithm: what a hidden stem reads as."""
+
 
 @dataclass(frozen=True)
 class ForgeConfig:
@@ -187,7 +190,7 @@ class Forge(nn.Module):
     @torch.no_grad()
     def _mixture_features(self, mixture: Tensor) -> list[Tensor]:
         power, wave = self._planes(mixture / self.data_curve)  # (batch, plane, frame, frequency)
-        logs = (torch.cat([power[..., : self.low], self.pool(power)], dim=-1) + 1e-6).log()
+        logs = (torch.cat([power[..., : self.low], self.pool(power)], dim=-1) + FLOOR).log()
         squashed = wave * (-0.35 * logs[:, -wave.shape[1] :, :, : self.low]).exp()
         parts = torch.cat([squashed.real, squashed.imag], dim=1)
         logs = 0.25 * logs
@@ -198,7 +201,7 @@ class Forge(nn.Module):
         wave = torch.view_as_real(shown[..., : self.low]).movedim(-1, 3)  # (batch, stem, channel, 2, frame, bin)
         wave = wave.flatten(1, 3)
         power = shown.real.square() + shown.imag.square()
-        logs = 0.25 * (self.pool(power).flatten(1, 2) + 1e-6).log()
+        logs = 0.25 * (self.pool(power).flatten(1, 2) + FLOOR).log()
         return [cut.transpose(1, 2).flatten(2) for cut in [*(wave[..., a:b] for a, b in self.spans), logs]]
 
     def _state_features(self, sigma: Tensor, hidden: Tensor, given: bool) -> Tensor:

@@ -1,10 +1,11 @@
 """Weights of a network for other stems: what it knows of the stems that stay is kept, new stems get fresh channels.
 
-Or for a single slot that holds all of them: the beginning of a network that hears mixtures and prompts.
+Or for a single slot: what a network of whole mixtures with prompts begins with.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -12,24 +13,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from stemforge.models.forge import FLOOR
+
 
 class _Layout(NamedTuple):
-    """Where stems lie in a weight: along axis `dim`, as (planes, stem, rest), before `tail` entries of no stem.
-
-    added: in a slot that holds the sum of stems it is the sum of theirs, not the mean.
-    """
+    """Where stems lie in a weight: along axis `dim`, as (planes, stem, rest), before `tail` entries of no stem."""
 
     dim: int
     planes: int
     tail: int
-    added: bool = False
 
 
 _LAYOUTS = {
     r"read_stems\.\d+\.weight": _Layout(1, 1, 0),
-    r"read_state\.weight": _Layout(1, 1, 1, added=True),
+    r"read_state\.weight": _Layout(1, 1, 1),
     r"write_(masks|gains)\.\d+\.(weight|bias)": _Layout(0, 1, 0),
-    r"write_ratio\.\d+\.(weight|bias)": _Layout(0, 2, 0, added=True),
+    r"write_ratio\.\d+\.(weight|bias)": _Layout(0, 2, 0),
     r"write_activity\.(weight|bias)": _Layout(0, 1, 0),
 }
 
@@ -57,24 +56,24 @@ def refitted(
     return {key: _one(key, weights[key], old, new, drawn) for key, drawn in fresh.items()}
 
 
-def merged(weights: Mapping[str, Tensor], stems: int) -> dict[str, Tensor]:
-    """The state of a Forge network with one slot for the sum of `stems` stems, from one with a slot each.
+def alone(weights: Mapping[str, Tensor], names: tuple[str, ...], name: str) -> dict[str, Tensor]:
+    """The state of a Forge network of one slot, which says what the network of `names` says of the stem `name`.
 
-    The trunk stays. Where stems are read as waves, and in their gains, the slot is the mean of theirs; what is told of
-    their noise levels, read of their power above the low bins, or added to them, is summed up. So, but for that power
-    and the gates, the estimate of the slot is the sum of theirs when each slot holds an equal part of the sound.
+    That is, without a mixture and with all other stems hidden. What their power reads as then is constant, and goes
+    into the bias.
     """
+    found = {key: _slot(weight, len(names), names.index(name), _layout(key)) for key, weight in weights.items()}
     readers = [key for key in weights if re.fullmatch(r"read_stems\.\d+\.weight", key)]
-    top = f"read_stems.{len(readers) - 1}.weight"
-    return {key: _in_one(weight, stems, _layout(key), key == top) for key, weight in weights.items()}
+    top = f"read_stems.{len(readers) - 1}."
+    others = weights[f"{top}weight"].sum(dim=1) - found[f"{top}weight"].sum(dim=1)
+    found[f"{top}bias"] = found[f"{top}bias"] + 0.25 * math.log(FLOOR) * others
+    return found
 
 
-def _in_one(weight: Tensor, stems: int, layout: _Layout | None, power: bool) -> Tensor:
+def _slot(weight: Tensor, stems: int, index: int, layout: _Layout | None) -> Tensor:
     if layout is None:
         return weight.clone()
-    parts = _by_stem(weight, stems, layout)
-    whole = parts.sum(1, keepdim=True) if power or layout.added else parts.mean(1, keepdim=True)
-    return _back(whole, weight, layout)
+    return _back(_by_stem(weight, stems, layout)[:, index : index + 1], weight, layout)
 
 
 def _layout(key: str) -> _Layout | None:

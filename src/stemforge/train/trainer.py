@@ -24,7 +24,7 @@ from stemforge.errors import TrainingError
 from stemforge.models.forge import Forge
 from stemforge.train.data import Batch, Batches, parts_of, quarantine_of
 from stemforge.train.recipes import Trained, loss_of, network_of, optimizers_of, peaks_of, to_device
-from stemforge.train.surgery import merged, refitted
+from stemforge.train.surgery import alone, refitted
 
 log = logging.getLogger("stemforge")
 
@@ -32,6 +32,9 @@ READERS, AHEAD = 2, 4
 """Threads that read batches, and how many batches wait: a slow disk must not stop the step."""
 LOST = 10
 """So many steps in a row whose gradients are not finite end the run; fewer are left out."""
+
+BROADEST = "drums"
+"""The stem whose slot a network that hears prompts begins with: of all stems it is nearest to a whole mixture."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,8 @@ def adopt(run: Run, network: nn.Module) -> None:
     weights: Mapping[str, Tensor] = network.state_dict()
     if isinstance(network, Forge) and _hears(run.network) and not _hears(network):
         unheard = {"read_prompt.weight": run.network.state_dict()["read_prompt.weight"]}
-        weights = merged(weights, len(network.names)) | unheard
+        begun = BROADEST if BROADEST in network.names else network.names[-1]
+        weights = alone(weights, network.names, begun) | unheard
     elif isinstance(network, Forge) and network.names != run.network.names:
         weights = refitted(weights, network.names, run.network.names, run.network.state_dict())
     run.network.load_state_dict(weights)
