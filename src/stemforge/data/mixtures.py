@@ -94,7 +94,7 @@ def mix_songs(
     _check(wish, format)
     folders = sorted(path.parent for path in renders.glob("*/song.json"))
     if not folders:
-        raise InputError(f"songs '{renders}': no song.json in its folders. Give what `stemforge data render` wrote.")
+        raise InputError(f"songs '{renders}': no song.json in its folders. Give what stemforge data render wrote.")
     tally, lines = Tally(), list[dict[str, Any]]()
     try:
         (out / "audio").mkdir(parents=True, exist_ok=True)
