@@ -106,7 +106,7 @@ def test_a_distorted_guitar_makes_rock() -> None:
     )
     scene = scene_of(heard, {"guitar", "bass", "drums"})
     assert [player.family for player in scene.players] == ["distorted-guitar", "picked-bass", "drums"]
-    assert scene.names == ("rock",) and scene.players[0].after == ("power chords",)
+    assert scene.names == ("rock",) and scene.players[0].after[0] == "power chords"
     heard["stems"]["guitar"]["parts"][0]["effects"] = []
     assert scene_of(heard, {"guitar", "bass", "drums"}).names == ()
 

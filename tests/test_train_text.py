@@ -82,6 +82,9 @@ def test_no_encoder_is_needed_where_embeddings_are_kept(place: Path, monkeypatch
     assert train(place, "steps=1", "validate_every=9") == 0
     (place / "data" / PROMPTS).unlink()
     assert train(place, "steps=1", out="other") == 5
+    monkeypatch.setenv("STEMFORGE_CACHE", str(place / "cache"))
+    assert train(place, "steps=1", "validate_every=9", out="other") == 0 and (place / "data" / PROMPTS).is_file()
+    assert not (place / "cache" / "prompts").exists()
 
 
 def test_what_does_not_fit_is_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

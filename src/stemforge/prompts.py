@@ -47,10 +47,11 @@ def load_encoder(name: str, device: str | torch.device = "cpu") -> TextEncoder:
     return found
 
 
-def embeddings(encoder: TextEncoder, texts: Sequence[str]) -> Tensor:
+def embeddings(encoder: TextEncoder, texts: Sequence[str], *, keep: bool = True) -> Tensor:
     """(text, width) float32 on the CPU, each of unit length; those that were ever asked for come from the cache.
 
-    Spaces at the ends and more than one between words do not count.
+    Spaces at the ends and more than one between words do not count. keep: whether new ones go into the cache, a small
+    file each.
 
     Raises:
         UsageError: a text is empty, or longer than the encoder reads.
@@ -69,7 +70,7 @@ def embeddings(encoder: TextEncoder, texts: Sequence[str]) -> Tensor:
             )
     for each, row in zip(fresh, encoder.encode(fresh) if fresh else torch.empty(0), strict=True):
         rows[each] = row
-        _keep(folder, each, row)
+        _keep(folder if keep else None, each, row)
     found = [row for each in tidy if (row := rows[each]) is not None]
     return torch.stack(found) if found else torch.empty(0, encoder.width)
 

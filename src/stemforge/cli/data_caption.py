@@ -17,13 +17,14 @@ def run(renders: Path, out: Path, wish: Wish, format: str, text: str | None, *, 
             from stemforge import prompts
 
             encoder = prompts.load_encoder(text)
+        report.song(f"{renders} to {out}", 0.0)
         found = mix_songs(renders, out, wish, format, report.advance)
         if encoder is not None:
             from stemforge.train.captioned import keep_prompts, read_list
 
             report.note(f"reading captions with {encoder.name}")
             texts = list(dict.fromkeys(said for line in read_list(out / CAPTIONS) for said in line.captions))
-            keep_prompts(out, encoder.name, texts, prompts.embeddings(encoder, texts))
+            keep_prompts(out, encoder.name, texts, prompts.embeddings(encoder, texts, keep=False))
     return found
 
 

@@ -93,9 +93,9 @@ def _player(stem: str, part: Mapping[str, Any]) -> Player:
     if drive >= DRIVEN_DB:
         family = table["families"][family].get("driven", family)
     said = table["families"][family]
-    manner = f"{part['name']} {part['role']}".lower() if stem not in ("drums", "vocals") else ""
-    manner = manner if family.startswith(("distorted", "overdriven")) else manner.replace("power", "")
-    before, *after = next((how for key, how in table["playing"].items() if key in manner), ["", ""])
+    manner = f"{part['name']} {part['role']}".lower()
+    known = table["playing"].get(family) or table["playing"].get(stem, {})
+    before, *after = next((how for key, how in known.items() if key in manner), ["", ""])
     return Player(stem, family, said["plain"], tuple(said["say"]), before, tuple(after))
 
 
@@ -169,7 +169,7 @@ def _listed(rng: np.random.Generator, scene: Scene) -> list[Player]:
 
 
 def _named(rng: np.random.Generator, player: Player, simple: bool) -> str:
-    """ "bass", or "walking upright bass", or "electric guitar solo"."""
+    """What a player is called: bass, or walking upright bass, or electric guitar solo."""
     if simple:
         return player.plain
     name, before, after = str(rng.choice(player.say)), player.before, str(rng.choice(player.after))
@@ -182,8 +182,8 @@ def _head(rng: np.random.Generator, scene: Scene) -> tuple[str, str, str]:
     mood = str(rng.choice(scene.moods)) if scene.moods and rng.random() < 0.4 else ""
     tempo = _tempo(rng, scene) if rng.random() < (0.15 if mood else 0.6) else ""
     style = str(rng.choice(scene.names)) if scene.names and rng.random() < 0.9 else ""
-    told = f"{mood} {style}"
-    return (mood, "" if tempo in told or (tempo in SLOW and "slow" in told) else tempo, style)
+    mood = "" if mood[:5] in style else mood
+    return (mood, "" if tempo in f"{mood} {style}" or "slow" in style else tempo, style)
 
 
 def _tempo(rng: np.random.Generator, scene: Scene) -> str:
@@ -251,7 +251,7 @@ def _size(rng: np.random.Generator, scene: Scene) -> str:
 
 
 def _and(names: list[str]) -> str:
-    """ "a, b and c"."""
+    """As a, b and c."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -51,12 +52,12 @@ class Said:
 
 @dataclass(frozen=True)
 class Passage:
-    """A part of a sound (samples at the rate of the network) with its captions; prompts: (caption, width)."""
+    """A part of a sound (samples at the rate of the network) with its captions; prompts: (width,) of each."""
 
     first: int
     last: int
     captions: tuple[str, ...]
-    prompts: Tensor | None = None
+    prompts: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -177,12 +178,18 @@ def texts_of(songs: list[Song]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def keep_prompts(folder: Path, encoder: str, texts: list[str], rows: Tensor) -> None:
-    """Write embeddings (text, width) beside a list of captions, for machines without the encoder. OutputError."""
+def keep_prompts(place: Path, encoder: str, texts: list[str], rows: Tensor) -> None:
+    """Write embeddings (text, width) beside a list of captions: the next run reads them, and needs no encoder.
+
+    Raises OutputError where nothing can be written.
+    """
+    path = list_of(place).with_name(PROMPTS)
+    part = path.with_name(f".{PROMPTS}.{os.getpid()}")
     try:
-        save_file({"prompts": rows.contiguous()}, folder / PROMPTS, {"encoder": encoder, "texts": json.dumps(texts)})
-    except OSError as error:
-        raise OutputError(f"'{folder / PROMPTS}': cannot be written: {error.strerror}. Free some space.") from None
+        save_file({"prompts": rows.contiguous()}, part, {"encoder": encoder, "texts": json.dumps(texts)})
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"prompts '{path}': cannot be written ({error}). Free some space.") from None
 
 
 def kept_prompts(place: Path, encoder: str) -> dict[str, Tensor]:
@@ -206,7 +213,7 @@ def embedded(songs: list[Song], prompts: Mapping[str, Tensor]) -> list[Song]:
     """The same sounds, with the embedding (width,) of each caption. KeyError for one that has none."""
 
     def told(passage: Passage) -> Passage:
-        return replace(passage, prompts=torch.stack([prompts[said] for said in passage.captions]))
+        return replace(passage, prompts=tuple(prompts[said] for said in passage.captions))
 
     return [
         replace(song, passages=tuple(told(each) for each in song.passages)) if isinstance(song, Recording) else song
@@ -256,7 +263,7 @@ class CaptionedCrops:
         quieter_db = rng.uniform(0, QUIETER_DB) if self.quieter else 0.0
         out *= np.float32(10 ** ((self.config.level_db - quieter_db) / 20) / max(level, 1e-2))
         chosen = int(rng.integers(len(passage.captions)))
-        if rng.random() >= self.dropout and passage.prompts is not None:
+        if rng.random() >= self.dropout and passage.prompts:
             prompt.copy_(passage.prompts[chosen])
 
     @cached_property
