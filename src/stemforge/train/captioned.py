@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from stemforge.errors import InputError, OutputError
@@ -186,10 +186,10 @@ def keep_prompts(place: Path, encoder: str, texts: list[str], rows: Tensor) -> N
     path = list_of(place).with_name(PROMPTS)
     part = path.with_name(f".{PROMPTS}.{os.getpid()}")
     try:
-        save_file({"prompts": rows.contiguous()}, part, {"encoder": encoder, "texts": json.dumps(texts)})
+        part.write_bytes(to_bytes({"prompts": rows.contiguous()}, {"encoder": encoder, "texts": json.dumps(texts)}))
         part.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise OutputError(f"prompts '{path}': cannot be written ({error}). Free some space.") from None
+    except OSError as error:
+        raise OutputError(f"prompts '{path}': cannot be written: {error.strerror}. Free some space.") from None
 
 
 def kept_prompts(place: Path, encoder: str) -> dict[str, Tensor]:
