@@ -28,6 +28,7 @@ class GlowConfig:
 
     names: one flow each. rate in Hz. n_fft, hop: of the transform, in samples. rows: magnitudes that are modelled, from
     0 Hz on, and one of zeros. seconds: of a window. level_db: RMS that mixtures are brought to, in dB of full scale.
+    bits: training samples are rounded to so many, and a uniform noise fills the gaps: what lies below is not modelled.
     """
 
     names: tuple[str, ...] = ("bass",)
@@ -44,6 +45,7 @@ class GlowConfig:
     dropout: float = 0.05
     seconds: float = 8.0
     level_db: float = -20.0
+    bits: int = 16
 
     def __post_init__(self) -> None:
         if self.split % 2 or 2 * self.rows % self.split or self.rows - 1 > self.n_fft // 2 + 1:

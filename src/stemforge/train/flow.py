@@ -1,6 +1,6 @@
 """The published training of the flows of InstGlow (Zhu et al. 2022, https://arxiv.org/abs/2204.09079) and its code.
 
-Each flow hears pieces of its own stem and nothing else: silence is left out, samples are dithered as 16-bit ones, the
+Each flow hears pieces of its own stem and nothing else: silence is left out, samples are dithered (by 16 bits), the
 loss is the negative log-likelihood a value.
 """
 
@@ -31,8 +31,8 @@ def flow_loss(network: Flows, stems: Tensor, dither: Tensor) -> tuple[Tensor, Ma
 
     stems: (batch, stem, 1, time) in [-1, 1]; dither: uniform in [0, 1), the shape of stems.
     """
-    # As 16-bit samples whose gaps a uniform noise fills.
-    spectra = network.magnitudes(network.spectrum(((stems * 32768).round() + dither)[:, :, 0] / 32768))
+    full = 2 ** (network.config.bits - 1)
+    spectra = network.magnitudes(network.spectrum(((stems * full).round() + dither - 0.5)[:, :, 0] / full))
     values = spectra[:, 0].numel()
     found = [-cast(Glow, net).log_prob(spectra[:, k]).sum() / values for k, net in enumerate(network.nets)]
     return torch.stack(found).sum(), {n: value.detach() for n, value in zip(network.names, found, strict=True)}
