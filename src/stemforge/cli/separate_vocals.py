@@ -18,7 +18,8 @@ from stemforge.tasks.separate import all_names
 if TYPE_CHECKING:
     from stemforge.cli.separate_request import Request
 
-DEFAULT = "spleeter-2stem"
+DEFAULT, FLOWS = "spleeter-2stem", "flows"
+"""What takes the voice out, and the flows, where nothing else is named."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,10 @@ class Stages:
 
 def _main(request: Request) -> checkpoints.Checkpoint:
     """The checkpoint of the stems. With further flows, or a residual, only loading all of them tells their names."""
-    flows = request.prior["flows"] if request.prior is not None else {}
-    if request.checkpoint is None and request.method == "flow" and not flows:
-        raise UsageError("--method flow: which flows? Give --flow STEM=CHECKPOINT, or -n; see docs/flows.md.")
-    found = checkpoints.find(next(iter(flows.values())) if request.checkpoint is None and flows else request.checkpoint)
+    flows, name = request.prior["flows"] if request.prior is not None else {}, request.checkpoint
+    if name is None and (flows or request.method == "flow"):
+        name = next(iter(flows.values()), FLOWS)
+    found = checkpoints.find(name)
     if request.wish is not None:
         return replace(found, stems=names_of(request.wish.stems))
     return replace(found, stems=None) if flows or not request.share else found

@@ -11,7 +11,9 @@ from stemforge.cli import options
 
 ConfigArgument = Annotated[
     Path | None,
-    typer.Argument(help="forge, forge-gpu, forge-text, finetune, flow, msdm, isdm, tiny, or a TOML file; see docs/training.md."),
+    typer.Argument(
+        help="forge, forge-gpu, forge-text, finetune, flow, msdm, isdm, tiny, or a TOML file; see docs/training.md."
+    ),
 ]
 ChangesArgument = Annotated[list[str] | None, typer.Argument(help="Changes to it, as steps=2000 network.width=192.")]
 DataOption = Annotated[Path, typer.Option("--data", help="Folder of songs to train on; see `stemforge data check`.")]

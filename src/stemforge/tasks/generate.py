@@ -96,8 +96,8 @@ def generate_blocks(
         seconds: length of the piece, more than 0.
         sampling: sampler, steps, noise levels; of each window.
         seed: of the noise.
-        stems: which are wanted, None for `instruments`; a network that knows marginals never hears the others, any other network
-            generates them too and they are left out.
+        stems: which are wanted, None for `instruments`; a network that knows marginals never hears the others, any
+            other network generates them too and they are left out.
         segment: seconds of a window; None for what suits the network.
         device: where the network is.
         on_step: called with (steps done, steps in all), over all windows.

@@ -21,6 +21,8 @@ from stemforge.train.files import Float, Quarantine, Stem, StemFile, stem_of
 from stemforge.train.layouts import Wanted
 
 Task = Literal["separate", "denoise", "generate", "impute", "inpaint", "diffuse", "flow"]
+LOUDER = {"vocals": 3.0}
+"""By how many dB more than in the songs stems are mixed into separation items: singers stand in front."""
 TASKS: tuple[Task, ...] = ("separate", "denoise", "generate", "impute", "inpaint")
 
 
@@ -29,8 +31,8 @@ class Variety:
     """How separation items differ from the songs; the defaults are made for a first training on many songs.
 
     remix: chance that an item is put together from several songs. left_out: chance that it loses one or two stems,
-    `other` and `vocals` twice as often as each of the rest. augment: 0 to 1, scales how often stems are driven,
-    equalised and widened and how far their levels move; at 0 crops are as they are on the disk, for all tasks.
+    `other` twice as often as each of the rest. augment: 0 to 1, scales how often stems are driven, equalised and
+    widened and how far their levels move; at 0 crops are as they are on the disk, for all tasks.
     """
 
     remix: float = 0.5
@@ -207,10 +209,10 @@ class Crops:
                 stem[:] = equalised(stem, self.rate, rng)
             if rng.random() < amount * 0.2 and len(stem) == 2:
                 stem[:] = widened(stem, rng.uniform(0, 1.5))
-            level, sign = 10 ** (rng.uniform(-reach, reach) / 20), rng.choice((-1.0, 1.0))
-            stem *= np.float32(level * sign if amount else 1.0)
+            level_db, sign = rng.uniform(-reach, reach) + amount * LOUDER.get(name, 0.0), rng.choice((-1.0, 1.0))
+            stem *= np.float32(10 ** (level_db / 20) * sign if amount else 1.0)
         if rng.random() < self.variety.left_out:
-            weights = np.array([2.0 if name in ("other", "vocals") else 1.0 for name in self.names])
+            weights = np.array([2.0 if name == "other" else 1.0 for name in self.names])
             count = min(int(rng.integers(1, 3)), len(item) - 1)
             item[rng.choice(len(item), count, replace=False, p=weights / weights.sum())] = 0
 
