@@ -39,7 +39,7 @@ def main() -> None:
     parts = re.split(r"(?m)^(?=\[)", table.read_text(encoding="utf-8"))
     place = next((i for i, part in enumerate(parts) if part.startswith(f"[{args.name}]")), len(parts))
     kept = tomllib.loads(parts[place])[args.name] if place < len(parts) else {}
-    entry += "".join(f"\n{key} = {json.dumps(kept[key])}" for key in KEPT if key in kept)
+    entry = entry.rstrip() + "".join(f"\n{key} = {json.dumps(kept[key])}" for key in KEPT if key in kept)
     parts[place : place + 1] = [entry]
     table.write_text("\n\n".join(part.strip() for part in parts) + "\n", encoding="utf-8")
     print(entry)

@@ -88,16 +88,26 @@ def test_one_more_stem(place: Path) -> None:
     assert np.abs(sum(stems.values()) - sf.read("song.wav")[0]).max() < 2e-6
 
 
+def table(**more: str) -> None:
+    """A table of the flows in runs/, each under its own name, with one more line."""
+    entries = [checkpoints.entry_for(f"runs/{name}/best", name=name) + f"\n{line}\n" for name, line in more.items()]
+    Path("own.toml").write_text("\n".join(entries))
+
+
+def test_flows_of_the_package(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--method flow and nothing else takes the checkpoint `flows`; a flow of the command line is alone."""
+    Path("runs/pair").rename("runs/flows")
+    table(flows="")
+    monkeypatch.setenv("STEMFORGE_CHECKPOINTS", "own.toml")
+    assert main(["separate", "song.wav", "--method", "flow", *FEW]) == 0
+    assert set(written("separated/flows/song")) == {"drums", "other"}
+    assert main(["separate", "song.wav", "--flow", "bass=runs/bass/best", *FEW]) == 0
+    assert set(written("separated/best/song")) == {"bass"}
+
+
 def test_a_flow_joins_by_one_line(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`joins` in its table makes a flow one more stem of that checkpoint; --flow for the same stem goes first."""
-    text = ""
-    for name, stems, more in (("pair", ["drums", "other"], ""), ("bass", ["bass"], 'joins = "pair"')):
-        folder = Path(f"runs/{name}/best").absolute()
-        sums = {file: f"sha256:{value}" for file, value in checkpoints.verify(checkpoints.find(folder)).items()}
-        files = ", ".join(f"{json.dumps(file)} = {json.dumps(value)}" for file, value in sums.items())
-        text += f'[{name}]\nfolder = {json.dumps(str(folder))}\nfiles = {{ {files} }}\narchitecture = "glow"\n'
-        text += f'sample_rate = 44100\nchannels = 1\nstems = {json.dumps(stems)}\nlicense = "Apache-2.0"\n{more}\n'
-    Path("own.toml").write_text(text)
+    table(pair="", bass='joins = "pair"')
     monkeypatch.setenv("STEMFORGE_CHECKPOINTS", "own.toml")
     assert main(["separate", "song.wav", "-n", "pair", "-o", "out", *FEW]) == 0
     stems = written("out/pair/song")
@@ -145,7 +155,6 @@ def test_library(place: Path) -> None:
 @pytest.mark.parametrize(
     "options, said",
     [
-        (["--method", "flow"], "--method flow: which flows?"),
         (["--flow", "bass"], "--flow bass: not a stem and its checkpoint"),
         (["--flow", "bass=bands", "--method", "dirac"], "--method dirac: fits no flows"),
         (["-n", "bands", "--method", "flow"], "checkpoint 'bands': has no flows"),

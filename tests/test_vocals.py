@@ -177,6 +177,22 @@ def test_checkpoint_with_vocals_of_its_own(place: Path, capsys: pytest.CaptureFi
     assert "has vocals itself" in capsys.readouterr().err
 
 
+def test_checkpoint_that_names_a_better_voice(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`voice` in its table: it is taken as it is, until vocals are asked for; then the other takes them out first."""
+    table = place / "ck" / "own.toml"
+    table.write_text(
+        table.read_text() + checkpoints.entry_for(place / "ck" / "band", name="six") + f'\nvoice = "{NAME}"\n'
+    )
+    assert main(["separate", "song.wav", "-n", "six"]) == 0
+    assert set(written("separated/six/song")) == {"vocals", "bass", "other"}
+    assert main(["separate", "song.wav", "-n", "six", "--vocals"]) == 0
+    stems = written(f"separated/{NAME}+six/song")
+    assert set(stems) == {"vocals", "bass", "other"}
+    assert (sum(stems.values()) - torch.from_numpy(sf.read("song.wav")[0])).abs().max() < 2e-6
+    assert main(["separate", "song.wav", "-n", "six", "--two-stems", "vocals"]) == 0
+    assert set(written(f"separated/{NAME}/song")) == {"vocals", "no_vocals"}
+
+
 def test_first_stage_without_vocals(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It is refused with the command that lists others."""
     assert main(["separate", "song.wav", "--vocals-with", "forge"]) == 2

@@ -67,7 +67,7 @@ def stages(request: Request) -> Stages:
     """
     main, chosen = _main(request), request.selection
     own, better = VOICE in (main.stems or ()), main.table.get("voice")
-    asked = main.stems is not None and not own and VOICE in (chosen.two_stems, *(chosen.stems or ()))
+    asked = main.stems is not None and VOICE in (chosen.two_stems, *(chosen.stems or ()))
     if not (request.vocals or request.vocals_with or asked):
         return Stages(main)
     if own and better is None:
