@@ -171,12 +171,11 @@ def test_refused(place: Path, capsys: pytest.CaptureFixture[str], options: list[
 
 def test_page(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every command of docs/flows.md, as it is written there but for sizes, from a folder of takes to stems."""
-    for name, hz in (("bass", 80.0), ("flute", 800.0)):
-        for k in range(2):
-            put(Path(f"takes/{name}/{k}.wav"), tone(hz, 1.0, 44100), 44100)
-    make_checkpoint(Path("forge"), names=["bass", "other"])
-    entry = checkpoints.entry_for(Path("forge"), name="forge")
-    (place / "ck" / "own.toml").write_text(entry)
+    for k in range(2):
+        put(Path(f"takes/flute/{k}.wav"), tone(800.0, 1.0, 44100), 44100)
+    make_checkpoint(Path("forge"), names=["drums", "other"])
+    entries = [checkpoints.entry_for(Path(p), name=n) for p, n in (("forge", "forge"), ("runs/pair/best", "flows"))]
+    (place / "ck" / "own.toml").write_text("\n".join(entries))
     small = ["steps=4", "batch_size=2", "excerpts=2", "validate_every=2", "seconds=0.25", "precision=32-true"]
     small += [f"network.{key}={value}" for key, value in KIND.items()]
     blocks = re.findall(r"```\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
