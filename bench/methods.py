@@ -3,8 +3,9 @@
     python bench/methods.py SONGS [--checkpoint forge] [--seconds 6] [--methods conditional dirac gaussian independent]
         [--steps 150] [--resamples 2] [--flow STEM=CHECKPOINT ...]
 
-Methods of flows (docs/flows.md), with a --flow for each stem: `flow` as published, from zero and without sharing out
-the mixture; `shared`, the same with it; `warm`, begun with what --checkpoint separates.
+Methods of flows (docs/flows.md): `flow`, from zero and without sharing out the mixture; `shared`, the same with it;
+`warm`, begun with what --checkpoint separates. Those of the checkpoint `flows`, and each --flow; --lr 0.005 --weight 0
+is the published fit.
 
 SONGS: one folder a song with one file a stem, as docs/scores.md has it. Of each song the middle `--seconds` are cut
 out, its stems are added up, and every method takes the sum apart. Prints one row a method: active SI-SDR improvement
@@ -70,9 +71,9 @@ def separator_of(method: str, args: argparse.Namespace) -> Separator:
         }  # fmt: skip
         return checkpoints.load(args.checkpoint, method=method, likelihood=changes, steps=args.refine)
     places = dict(text.split("=", 1) for text in args.flow)
-    first = checkpoints.find(next(iter(places.values())))
+    first = checkpoints.find("flows")
     warm = checkpoints.find(args.checkpoint).name if method == "warm" else None
-    fit = Fit(iterations=args.iterations, rate=args.lr, share=method != "flow")
+    fit = Fit(iterations=args.iterations, rate=args.lr, weight=args.weight, share=method != "flow")
     return flows.build(first, prior={"flows": places, "fit": fit, "warm": warm})
 
 
@@ -90,7 +91,8 @@ def main() -> None:
     parser.add_argument("--pinned")
     parser.add_argument("--flow", action="append", default=[], metavar="STEM=CHECKPOINT")
     parser.add_argument("--iterations", type=int, default=300)
-    parser.add_argument("--lr", type=float, default=0.005)
+    parser.add_argument("--lr", type=float, default=Fit.rate)
+    parser.add_argument("--weight", type=float, default=Fit.weight, help="of the prior of flows")
     parser.add_argument("--refine", type=int, default=1, help="calls of the conditional method")
     args = parser.parse_args()
     keep_memory()

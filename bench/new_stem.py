@@ -8,7 +8,7 @@ OUT/take-000.wav and so on. Songs are the middle `--seconds` of those in SONGS (
 with one stem more, at the mean level of the others; its sound should be of a font that no take was made with. Then
 
     stemforge train flow stem=flute --data TAKES --valid TAKES --out runs/flow-flute
-    python bench/methods.py OUT --seconds 6 --methods shared --flow bass=... --flow flute=runs/flow-flute/best
+    python bench/methods.py OUT --seconds 6 --methods shared --flow flute=runs/flow-flute/best
 
 and the same on SONGS without the flute say what the new stem is worth and what it costs the others (docs/flows.md).
 """

@@ -172,14 +172,14 @@ def separate(
     iterations: Annotated[
         int | None, typer.Option(min=0, help="Of Adam, a window. Default: 300.", rich_help_panel=_FLOWS)
     ] = None,
-    lr: Annotated[float | None, typer.Option(help="Step of Adam. Default: 0.005.", rich_help_panel=_FLOWS)] = None,
+    lr: Annotated[float | None, typer.Option(help="Step of Adam. Default: 0.002.", rich_help_panel=_FLOWS)] = None,
     spread: Annotated[
         float | None,
         typer.Option(help="Standard deviation of the latents at the start. Default: 0.", rich_help_panel=_FLOWS),
     ] = None,
     prior_weight: Annotated[
         float | None,
-        typer.Option(help="Of the prior beside the reconstruction. Default: 0.", rich_help_panel=_FLOWS),
+        typer.Option(help="Of the prior beside the reconstruction. Default: 0.03.", rich_help_panel=_FLOWS),
     ] = None,
     prior_space: Annotated[
         str | None,

@@ -49,8 +49,8 @@ class Wish:
     """What is to be made beside the stems that are given.
 
     fill: names to generate; None, where there are no regions, for all not given but vocals. Stems neither given nor
-    filled are not heard. regions: for stems that are given, the parts (from, to) in seconds that are generated anew. method:
-    condition or replace. segment: seconds of a window; None for what suits the network. seed: of the noise.
+    filled are not heard. regions: for stems that are given, the parts (from, to) in seconds that are generated anew.
+    method: condition or replace. segment: seconds of a window; None for what suits the network. seed: of the noise.
     """
 
     fill: tuple[str, ...] | None = None
