@@ -22,6 +22,7 @@ OUTSIDE = {
     "CHANGELOG.md": "changelog.md",
     "LICENSE": "license.md",
     "examples/README.md": "example.md",
+    "src/stemforge/embedded/flows/README.md": "model-card-flows.md",
     "src/stemforge/embedded/forge/README.md": "model-card-forge.md",
 }
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)")
