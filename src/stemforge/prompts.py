@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,10 +17,7 @@ from torch import Tensor
 from stemforge import wheels
 from stemforge.errors import CheckpointError, UsageError
 from stemforge.models import text
-from stemforge.models.text import TextEncoder
-
-if TYPE_CHECKING:
-    from stemforge.models.text import Encoder
+from stemforge.models.text import Encoder, TextEncoder
 
 
 def load_encoder(name: str, device: str | torch.device = "cpu") -> TextEncoder:

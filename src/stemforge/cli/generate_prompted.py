@@ -19,8 +19,9 @@ from stemforge.cli.synthesis_batch import Batch
 from stemforge.errors import UsageError
 from stemforge.inference.prompted import Prompted
 from stemforge.inference.settings import default
+from stemforge.models.forge import SLOT
 from stemforge.tasks.generate import WINDOW, frames_of, generate_blocks, windows_in
-from stemforge.tasks.prompted import ALONE, names_of, slug
+from stemforge.tasks.prompted import names_of, slug
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,7 +60,7 @@ def _one(session: Session, wish: Wish, known: Mapping[str, Tensor], seed: int, f
     begun, options, network = time.monotonic(), session.options, session.network
     sampling = sampling_of(default("generate", network.conditional), options)
     alone = len(wish.stems) == 1
-    names = (ALONE,) if wish.mixture in wish.stems else names_of(wish.stems)
+    names = (SLOT,) if wish.mixture in wish.stems else names_of(wish.stems)
     joint = Prompted(network, names, wish.prompts(known))
     segment = WINDOW if options["segment"] is None and network.conditional else options["segment"]
     duration = options["duration"]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from stemforge import checkpoints
 from stemforge.errors import CheckpointError, InputError, UsageError
-from stemforge.tasks.prompted import ALONE, joined
+from stemforge.models.forge import SLOT
+from stemforge.tasks.prompted import joined
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,15 +70,12 @@ def wish_of(
     stems: Sequence[str], mixture: str | None, options: Mapping[str, Any], cfg: float = CFG, negative: str | None = None
 ) -> Wish:
     """A wish with what the options say of guidance. Raises UsageError where they contradict each other."""
-    from stemforge.inference.prompted import TERMS
+    from stemforge.inference.prompted import check as check_guidance
 
     found = options["cfg"] if options.get("cfg") is not None else cfg
     negative = negative or options.get("negative")
     term = options.get("mixture_term") or TERM
-    if not 0 <= found < float("inf"):
-        raise UsageError(f"--cfg {found:g}: must be at least 0. Try --cfg 3; 1 is no guidance.")
-    if term not in TERMS:
-        raise UsageError(f"--mixture-term {term}: unknown. Give one of {', '.join(TERMS)}.")
+    check_guidance(found, term)
     if negative and found == 1:
         raise UsageError("--negative with a --cfg of 1: would not be heard. Give --cfg 3 too.")
     for text in (*stems, *([] if mixture is None else [mixture])):
@@ -178,7 +176,7 @@ def check(wish: Wish | None, checkpoint: checkpoints.Checkpoint, *, fetched: boo
 
     fetched: what is not on this machine may be brought here to find out.
     """
-    if wish is None and checkpoint.stems == (ALONE,):
+    if wish is None and checkpoint.stems == (SLOT,):
         raise UsageError(
             f"checkpoint '{checkpoint.name}': knows stems by prompts only. Give --stem drums --stem 'the rest'."
         )

@@ -203,7 +203,7 @@ def _thing(rng: np.random.Generator, scene: Scene) -> str:
 
 def _full(rng: np.random.Generator, scene: Scene, head: str, instruments: list[str]) -> str:
     """Style and instruments in one sentence."""
-    group, both, thing = _size(rng, scene), _and(instruments), _thing(rng, scene)
+    group, both, thing = _size(rng, scene), listed(instruments), _thing(rng, scene)
     group = group if scene.noun else f"{head} {group}"
     if scene.left_out and rng.random() < 0.25:
         gone = rng.choice(scene.left_out)
@@ -227,7 +227,7 @@ def _full(rng: np.random.Generator, scene: Scene, head: str, instruments: list[s
 
 def _band(rng: np.random.Generator, scene: Scene, instruments: list[str]) -> str:
     """Instruments and how many play, nothing of style."""
-    size, both = _size(rng, scene), _and(instruments)
+    size, both = _size(rng, scene), listed(instruments)
     full = len(instruments) == len(scene.players)
     forms = [both, both, ", ".join(instruments), f"{both} playing together", f"{size} of {both}" if full else both]
     if scene.left_out:
@@ -250,9 +250,9 @@ def _size(rng: np.random.Generator, scene: Scene) -> str:
     return str(rng.choice(SIZES[min(len(scene.players), 5)]))
 
 
-def _and(names: list[str]) -> str:
-    """As a, b and c."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def listed(names: list[str]) -> str:
+    """As a, b and c; nothing for none."""
+    return "".join(names) if len(names) < 2 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _tidy(text: str) -> str:

@@ -40,6 +40,14 @@ TERMS = ("shared", "added", "same", "none")
 """Forms of the mixture term."""
 
 
+def check(scale: float, term: str) -> None:
+    """Raises UsageError for a scale of the guidance below 0, or an unknown form of the mixture term."""
+    if not 0 <= scale < float("inf"):
+        raise UsageError(f"--cfg {scale:g}: must be at least 0. Try --cfg 3; 1 is no guidance.")
+    if term not in TERMS:
+        raise UsageError(f"--mixture-term {term}: unknown. Give one of {', '.join(TERMS)}.")
+
+
 def each_alone(network: Joint, prompts: Tensor | None) -> Denoise:
     """Every stem as a sound of its own, in the only slot of a network that takes prompts.
 
@@ -116,10 +124,7 @@ class Prompts:
     term: str = "shared"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.scale < float("inf"):
-            raise UsageError(f"--cfg {self.scale:g}: must be at least 0. Try --cfg 3; 1 is no guidance.")
-        if self.term not in TERMS:
-            raise UsageError(f"--mixture-term {self.term}: unknown. Give one of {', '.join(TERMS)}.")
+        check(self.scale, self.term)
 
     def denoiser(self, network: Joint) -> Denoise:
         """Of (batch, stem, channel, time), with guidance and the mixture term."""

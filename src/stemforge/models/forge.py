@@ -29,6 +29,8 @@ from stemforge.models.spectra import Stft, colour, interpolate_db
 
 FLOOR = 1e-6
 """Added to powers before their logarithm: what a hidden stem reads as."""
+SLOT = "music"
+"""Name of the only slot of a network that hears prompts, and of what one prompt gives."""
 
 
 @dataclass(frozen=True)

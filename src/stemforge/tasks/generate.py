@@ -21,6 +21,7 @@ from stemforge.inference.noise import noise_of, state_type
 from stemforge.inference.samplers import OnStep, quiet
 from stemforge.inference.settings import Sampling
 from stemforge.inference.wrappers import conditioned, denoiser
+from stemforge.tasks.cascade import VOICE
 from stemforge.types import Denoise, Stems
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 WINDOW = 12.0
 """Seconds that a network of our own generates at once; the official ones have windows of their own."""
-VOICE = "vocals"
-"""Made only where it is asked for by name: an instrument can be made up, words cannot."""
 EASE = 0.005
 """Seconds in which a step between what is given and what is new is taken out."""
 CONTEXT = 0.5
@@ -37,7 +36,10 @@ CONTEXT = 0.5
 
 
 def instruments(names: tuple[str, ...]) -> tuple[str, ...]:
-    """What is made when nothing else is said: all but vocals, or those where there is nothing else."""
+    """What is made when nothing else is said: all but vocals, or those where there is nothing else.
+
+    An instrument can be made up, words cannot.
+    """
     return tuple(name for name in names if name != VOICE) or names
 
 

@@ -13,8 +13,6 @@ from stemforge.tasks.separate import RESIDUAL
 if TYPE_CHECKING:
     from stemforge.models.registry import Joint
 
-ALONE = "music"
-"""What one prompt gives; the only slot of a network that was trained with text."""
 SONG = "song"
 """The stem that an accompaniment is made for."""
 _LONGEST = 80

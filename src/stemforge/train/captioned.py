@@ -27,15 +27,13 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from stemforge.errors import InputError, OutputError
-from stemforge.models.forge import ForgeConfig
+from stemforge.models.forge import SLOT, ForgeConfig
 from stemforge.train.data import TASKS, Batch, Song, levels_of
 from stemforge.train.files import Float, Quarantine, StemFile, stem_of
 from stemforge.train.jamendo import sentences
 
 LISTS = ("captions.jsonl", "captions.csv")
 PROMPTS = "prompts.safetensors"
-SLOT = "music"
-"""Name of the only slot."""
 QUIETER_DB = 9.0
 """Crops are brought to the level of the network or up to so much below it: parts of a whole are softer than it."""
 

@@ -21,9 +21,9 @@ from stemforge.train.files import Float, Quarantine, Stem, StemFile, stem_of
 from stemforge.train.layouts import Wanted
 
 Task = Literal["separate", "denoise", "generate", "impute", "inpaint", "diffuse", "flow"]
+TASKS: tuple[Task, ...] = ("separate", "denoise", "generate", "impute", "inpaint")
 LOUDER = {"vocals": 3.0}
 """By how many dB more than in the songs stems are mixed into separation items: singers stand in front."""
-TASKS: tuple[Task, ...] = ("separate", "denoise", "generate", "impute", "inpaint")
 
 
 @dataclass(frozen=True)

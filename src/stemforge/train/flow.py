@@ -1,7 +1,7 @@
 """The published training of the flows of InstGlow (Zhu et al. 2022, https://arxiv.org/abs/2204.09079) and its code.
 
-Each flow hears pieces of its own stem and nothing else: silence is left out, samples are dithered (by 16 bits), the
-loss is the negative log-likelihood a value.
+Each flow hears pieces of its own stem and nothing else: silence is left out, samples are dithered (`bits` of the
+config), the loss is the negative log-likelihood a value.
 """
 
 from __future__ import annotations

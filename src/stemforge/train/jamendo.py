@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from stemforge.data.captions import listed
+
 _APART = {
     "acousticbassguitar": "acoustic bass guitar",
     "acousticguitar": "acoustic guitar",
@@ -31,7 +33,7 @@ def sentences(tags: Sequence[str]) -> tuple[str, ...]:
         kind, mark, word = tag.strip().partition("---")
         if mark and kind in said and word:
             said[kind].append(_APART.get(word, word))
-    genre, instruments, mood = " ".join(said["genre"][:2]), _and(said["instrument"]), " ".join(said["mood/theme"][:1])
+    genre, instruments, mood = " ".join(said["genre"][:2]), listed(said["instrument"]), " ".join(said["mood/theme"][:1])
     head = " ".join(word for word in (mood, genre) if word)
     found = [
         f"{head} music with {instruments}" if instruments else f"{head} music",
@@ -41,7 +43,3 @@ def sentences(tags: Sequence[str]) -> tuple[str, ...]:
         ", ".join(word for words in said.values() for word in words),
     ]
     return tuple(dict.fromkeys(" ".join(each.split()) for each in found if each.strip() and (head or instruments)))
-
-
-def _and(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
