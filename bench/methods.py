@@ -58,7 +58,7 @@ def calls(separator: object, steps: int) -> int:
     if isinstance(separator, FlowSeparator):
         return separator.fit.iterations
     if not isinstance(separator, DiffusionSeparator):
-        return steps
+        return steps * getattr(separator, "passes", 1)
     return separator.sampling.evaluations * (len(separator.names) if separator.method == "independent" else 1)
 
 
@@ -69,7 +69,9 @@ def separator_of(method: str, args: argparse.Namespace) -> Separator:
             "steps": args.steps, "resamples": args.resamples, "churn": args.churn, "sigma_max": args.sigma_max,
             "pinned": args.pinned,
         }  # fmt: skip
-        return checkpoints.load(args.checkpoint, method=method, likelihood=changes, steps=args.refine)
+        return checkpoints.load(
+            args.checkpoint, method=method, likelihood=changes, steps=args.refine, passes=args.passes
+        )
     places = dict(text.split("=", 1) for text in args.flow)
     first = checkpoints.find("flows")
     warm = checkpoints.find(args.checkpoint).name if method == "warm" else None
@@ -93,6 +95,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=300)
     parser.add_argument("--lr", type=float, default=Fit.rate)
     parser.add_argument("--weight", type=float, default=Fit.weight, help="of the prior of flows")
+    parser.add_argument("--passes", type=int, help="of the conditional method")
     parser.add_argument("--refine", type=int, default=1, help="calls of the conditional method")
     args = parser.parse_args()
     keep_memory()

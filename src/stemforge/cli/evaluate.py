@@ -28,6 +28,9 @@ CheckpointOption = Annotated[
         "-n", "--name", "--model", "--checkpoint", help="Name, or folder, of a checkpoint to score without EST."
     ),
 ]
+PassesOption = Annotated[
+    int | None, typer.Option("--passes", min=1, max=4, help="Pitches at which a song is heard, without EST.")
+]
 StepsOption = Annotated[int, typer.Option("--steps", min=1, help="Network calls a window, without EST.")]
 DeviceOption = Annotated[
     str, typer.Option("-d", "--device", envvar="STEMFORGE_DEVICE", help="auto, cpu, cuda, cuda:N or mps.")
@@ -69,6 +72,7 @@ def evaluate(
     csv: CsvOption = None,
     checkpoint: CheckpointOption = None,
     steps: StepsOption = 1,
+    passes: PassesOption = None,
     device: DeviceOption = "auto",
     fad: FadOption = False,
     sub_fad: SubFadOption = False,
@@ -89,4 +93,4 @@ def evaluate(
     asked = compare_run.Asked(fad, sub_fad, coherence, given, stems, windows_min, windows_hop, judge, device, json)
     if asked.check(est, alone={"--csv": csv, "--checkpoint": checkpoint}):
         return compare_run.compare(ref, est, asked)
-    raise typer.Exit(score_run.run(ref, est, asked, checkpoint=checkpoint, steps=steps, csv=csv))
+    raise typer.Exit(score_run.run(ref, est, asked, checkpoint, {"steps": steps, "passes": passes}, csv))

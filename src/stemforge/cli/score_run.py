@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from stemforge.cli import console, score_report
 from stemforge.cli.compare_run import Asked
@@ -15,12 +16,15 @@ from stemforge.cli.console import Report
 from stemforge.errors import InputError, UsageError
 from stemforge.tasks.evaluate import SongScore, evaluate
 
+if TYPE_CHECKING:
+    from stemforge.separators.network import Options
+
 OnFailed = Callable[[str, InputError], None]
 
 
 @contextmanager
 def estimates(
-    ref: Path, est: Path | None, checkpoint: str | None, steps: int, device: str, on_failed: OnFailed
+    ref: Path, est: Path | None, checkpoint: str | None, options: Options, device: str, on_failed: OnFailed
 ) -> Iterator[Path]:
     """The folder to score: EST, or a temporary one with the sums of the reference stems, separated."""
     if est is not None:
@@ -31,7 +35,7 @@ def estimates(
     from stemforge import checkpoints
     from stemforge.tasks.score import separate_sums
 
-    separator = checkpoints.load(checkpoint or os.environ.get("STEMFORGE_MODEL"), device, steps=steps)
+    separator = checkpoints.load(checkpoint or os.environ.get("STEMFORGE_MODEL"), device, **options)
     with TemporaryDirectory(prefix="stemforge-score-") as folder:
         with Report("plain") as report:
             separate_sums(
@@ -60,10 +64,10 @@ class _Tally:
             score_report.print_json("song", [score], song=score.name)
 
 
-def run(ref: Path, est: Path | None, asked: Asked, *, checkpoint: str | None, steps: int, csv: Path | None) -> int:
+def run(ref: Path, est: Path | None, asked: Asked, checkpoint: str | None, options: Options, csv: Path | None) -> int:
     """Score and show; the exit code: 0, 3 when some songs cannot be scored, 4 when none can."""
     tally = _Tally(asked.json)
-    with estimates(ref, est, checkpoint, steps, asked.device, tally.failed) as folder:
+    with estimates(ref, est, checkpoint, options, asked.device, tally.failed) as folder:
         before = set(tally.codes)
         scores = evaluate(ref, folder, asked.chosen, on_song=tally.scored, on_failed=tally.failed, leave_out=before)
     if not scores:

@@ -101,6 +101,15 @@ def separate(
             "CPU, 4 elsewhere.",
         ),
     ] = None,
+    passes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=4,
+            help="Pitches at which the network hears the song, whose mean is written: 1 is quickest, 3 are best. "
+            "Default: as the checkpoint says, 2 for forge.",
+        ),
+    ] = None,
     shifts: Annotated[
         int, typer.Option(help="Mean of so many runs over shifted windows; takes as many times as long.")
     ] = 0,

@@ -52,6 +52,7 @@ class Request:
     segment: float | None
     overlap: float
     batch_size: int | None
+    passes: int | None
     shifts: int
     steps: int | None
     seed: int
@@ -166,12 +167,13 @@ class Request:
     @property
     def settings(self) -> dict[str, Any]:
         """The options that the samples and the names depend on. Newer ones are left out where they change nothing."""
-        sound = (name for name in Options.__annotations__ if name != "batch_size")
+        sound = (name for name in Options.__annotations__ if name not in ("batch_size", "passes"))
         names = (*sound, "two_stems", "other_method", "sanitize", "clip_mode")
         sampling = {"method": self.method, **self.likelihood} if self.method != "auto" or self.likelihood else {}
         newer = {
             **({} if self.wish is None else self.wish.told(self.extract)),
             "prior": None if self.prior is None else {**self.prior, "fit": asdict(self.prior["fit"])},
+            "passes": self.passes,
             "shifts": self.shifts if self.shifts > 1 else None,
             "start": self.span[0] or None,
             "end": self.span[1],
@@ -228,6 +230,8 @@ class Request:
         if self.method == "conditional" and self.likelihood:
             first = next(iter(self.likelihood)).replace("_", "-")
             raise UsageError(f"--{first} with --method conditional: is of the sampling methods. Leave it out.")
+        if self.passes and (self.method in METHODS or self.prior is not None or self.wish is not None):
+            raise UsageError("--passes: is of the conditional method, one network call a pitch. Leave it out.")
         if self.shifts < 0 or self.jobs < 1:
             name, value = ("shifts", self.shifts) if self.shifts < 0 else ("jobs", self.jobs)
             raise UsageError(f"--{name} {value}: too few. Leave it out.")

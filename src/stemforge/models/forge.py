@@ -41,6 +41,7 @@ class ForgeConfig:
         training.
     spread: of the multichannel Wiener filter (`spatial.wiener`) that ends `Forge.separate` in stereo, up to the last
         edge; None: no filter.
+    passes: pitches at which a separator lets the network hear a song, unless told otherwise (`separators.passes`).
     text: name of the text encoder whose embeddings the network was trained with as prompts; "": it hears no prompts.
     """
 
@@ -64,6 +65,7 @@ class ForgeConfig:
     whitening: float = 0.5
     gate: float | tuple[float, ...] = 1.0
     spread: float | None = 0.01
+    passes: int = 1
     text: str = ""
 
 
@@ -104,7 +106,7 @@ class Forge(nn.Module):
         super().__init__()
         self.config = c = config or ForgeConfig()
         self.names, self.rate, self.channels, self.segment = c.names, c.rate, c.channels, c.segment
-        self.level_db = c.level_db
+        self.level_db, self.passes = c.level_db, c.passes
         self.stft = Stft(c.n_fft)
         stems = len(c.names)
         self.low = c.edges[-1]

@@ -15,6 +15,7 @@ from stemforge.devices import has_bf16
 from stemforge.errors import StemforgeError, UsageError
 from stemforge.models.registry import Network
 from stemforge.separators.batches import Batches
+from stemforge.separators.passes import MOST, separate
 
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -28,6 +29,7 @@ class Options(TypedDict, total=False):
     seed: int
     precision: str
     batch_size: int | None
+    passes: int | None
 
 
 class _Piece(NamedTuple):
@@ -55,6 +57,8 @@ class NetworkSeparator:
             the network was measured to be as good.
         batch_size: windows in one call of the network, halved whenever memory is not enough; None for what suits the
             device. With more than one step it is one, since each window draws its own noise.
+        passes: pitches at which every window is heard (`separators.passes`), whose mean is kept; None for what the
+            network asks for by its attribute of that name, or one.
 
     Raises:
         UsageError: a value outside of its range.
@@ -71,9 +75,13 @@ class NetworkSeparator:
         device: torch.device | str = "cpu",
         precision: str = "auto",
         batch_size: int | None = None,
+        passes: int | None = None,
     ) -> None:
         if steps < 1:
             raise UsageError(f"steps {steps}: at least one is needed. Try --steps 1.")
+        self.passes = getattr(network, "passes", 1) if passes is None else passes
+        if not 1 <= self.passes <= MOST:
+            raise UsageError(f"passes {self.passes}: not from 1 to {MOST}. Try --passes 2, or 1 for the quickest.")
         if precision not in PRECISIONS:
             raise UsageError(f"precision '{precision}': unknown. Give {', '.join(PRECISIONS)}.")
         self.names, self.rate, self.channels = tuple(network.names), network.rate, network.channels
@@ -141,5 +149,5 @@ class NetworkSeparator:
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + pieces[0].number) % 2**63)
         mixtures = torch.stack([piece.mixture for piece in pieces]).to(self.device)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-            stems = self._network.separate(mixtures, steps=self.steps, generator=generator)
-        return stems.float().cpu()
+            stems = separate(self._network, mixtures, self.passes, steps=self.steps, generator=generator)
+        return stems.cpu()
