@@ -82,16 +82,16 @@ def test_csv_that_cannot_be_written(folders: tuple[str, str], tmp_path: Path) ->
 
 
 def test_checkpoint_is_scored_without_est(folders: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without EST the checkpoint separates the sums, with the steps that were asked for."""
+    """Without EST the checkpoint separates the sums, with the steps and passes that were asked for."""
     asked = {}
 
-    def load(name: str | None, device: str, steps: int) -> Thirds:
-        asked.update(name=name, device=device, steps=steps)
+    def load(name: str | None, device: str, steps: int, passes: int | None) -> Thirds:
+        asked.update(name=name, device=device, steps=steps, passes=passes)
         return Thirds()
 
     monkeypatch.setattr(checkpoints, "load", load)
-    result = run(folders[0], "--json", "--checkpoint", "some", "--steps", "3", "-d", "cpu")
-    assert asked == {"name": "some", "device": "cpu", "steps": 3}
+    result = run(folders[0], "--json", "--checkpoint", "some", "--steps", "3", "--passes", "2", "-d", "cpu")
+    assert asked == {"name": "some", "device": "cpu", "steps": 3, "passes": 2}
     summary = json.loads(result.stdout.splitlines()[-1])
     assert summary["active"]["all"] == pytest.approx(0, abs=0.01)
     assert "separated first" in result.stderr

@@ -8,7 +8,7 @@ import torch
 from lightning_fabric import Fabric
 
 from stemforge.errors import InputError
-from stemforge.train.data import TASKS, Crops, Variety, driven, find_songs
+from stemforge.train.data import TASKS, Crops, Variety, driven, find_songs, read_at
 from stemforge.train.files import StemFile
 from stemforge.train.loss import moments, products
 from stemforge.train.saving import resume, save
@@ -213,6 +213,19 @@ def test_drive_keeps_the_level_and_adds_harmonics():
     before, after = (np.abs(np.fft.rfft(x[0]))[1200] for x in (tone, out))  # 600 Hz
     assert after > 100 * before
     assert not driven(tone * 0, 8000, np.random.default_rng(3)).any()
+
+
+@pytest.mark.parametrize("speed", [0.8, 0.99, 1.0, 1.003, 1.25])
+def test_a_tape_at_another_speed_keeps_its_treble(tmp_path, speed):
+    """A tone of 10 kHz has another pitch and the old level to 0.1 dB: crops at other speeds sound like the others."""
+    tone = np.sin(2 * np.pi * 10000 * np.arange(100000) / 44100)
+    np.save(tmp_path / "bass.npy", np.round(np.stack([tone] * 2, 1) * 20000).astype(np.int16))
+    out = np.ones((2, 44100), np.float32)
+    read_at(StemFile.open(tmp_path / "bass.npy"), 100, out, speed)
+    middle = out[0, 2000:-2000]
+    spectrum = np.abs(np.fft.rfft(middle * np.hanning(len(middle))))
+    assert np.argmax(spectrum) * 44100 / len(middle) == pytest.approx(10000 * speed, rel=2e-4)
+    assert 20 * np.log10(np.sqrt(2 * (middle**2).mean()) * 32768 / 20000) == pytest.approx(0, abs=0.1)
 
 
 def test_arrays_of_another_shape_are_refused(tmp_path):

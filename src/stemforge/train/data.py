@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
+import soxr
 import torch
 from torch import Tensor
 
@@ -181,8 +182,11 @@ class Crops:
         return int(rng.integers(max(1, song.frames - int(self.seconds * self.rate))))
 
     def _speed(self, rng: np.random.Generator) -> float:
-        """Now and then a tape runs slower or faster: other pitch, timbre, tempo."""
-        return float(rng.uniform(0.8, 1.25)) if rng.random() < self.variety.augment * 0.4 else 1.0
+        """Now and then a tape runs slower or faster: other pitch, timbre, tempo; or a band is a little out of tune."""
+        chance, amount = rng.random(), self.variety.augment
+        if chance < amount * 0.4:
+            return float(rng.uniform(0.8, 1.25))
+        return float(2 ** (rng.uniform(-0.5, 0.5) / 12)) if chance < amount * 0.65 else 1.0
 
     def _song_item(self, item: Float, rng: np.random.Generator, speed: float = 1.0) -> None:
         """Fill item (stem, channel, time) with a crop of one song, all its stems in place."""
@@ -191,7 +195,7 @@ class Crops:
         turn = turn if self.variety.augment else 1
         for k, name in enumerate(self.names):
             if name in song.stems:
-                _read_at(song.stems[name], start, item[k][::turn], speed)
+                read_at(song.stems[name], start, item[k][::turn], speed)
 
     def _separation_item(self, item: Float, rng: np.random.Generator) -> None:
         """A crop of one song, or of one song a stem, with new levels, colours and widths; some stems are left out."""
@@ -222,22 +226,21 @@ class Crops:
                 song = self.songs[rng.integers(len(self.songs))]
                 start = self._start(song, rng)
                 if name in song.stems:
-                    _read_at(song.stems[name], start, item[k], self._speed(rng))
+                    read_at(song.stems[name], start, item[k], self._speed(rng))
                     if np.abs(item[k, :, ::16]).max() > 0.01:
                         break
 
 
-def _read_at(stem: Stem, start: int, out: Float, speed: float) -> None:
+def read_at(stem: Stem, start: int, out: Float, speed: float) -> None:
     """A piece of a stem as a tape at `speed` plays it, into out (channel, time)."""
     out[:] = 0
     if speed == 1:
         stem.read(start, out)
         return
-    piece = np.zeros((len(out), int(out.shape[-1] * speed)), np.float32)
+    piece = np.zeros((len(out), round(out.shape[-1] * speed)), np.float32)
     stem.read(start, piece)
-    at = np.linspace(0, piece.shape[-1] - 1, out.shape[-1])
-    for channel, played in zip(piece, out, strict=True):
-        played[:] = np.interp(at, np.arange(len(channel)), channel)
+    played = soxr.resample(piece.T, speed, 1.0).T[:, : out.shape[-1]]
+    out[:, : played.shape[-1]] = played
 
 
 def equalised(x: Float, rate: int, rng: np.random.Generator) -> Float:
