@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from stemforge import checkpoints
 
 ROOT = Path(__file__).parents[1]
-KEPT = ("description", "joins", "voice")
+KEPT = ("description", "folds", "joins", "voice")
 """Keys of an entry that its files do not tell."""
 
 
@@ -39,10 +39,17 @@ def main() -> None:
     parts = re.split(r"(?m)^(?=\[)", table.read_text(encoding="utf-8"))
     place = next((i for i, part in enumerate(parts) if part.startswith(f"[{args.name}]")), len(parts))
     kept = tomllib.loads(parts[place])[args.name] if place < len(parts) else {}
-    entry = entry.rstrip() + "".join(f"\n{key} = {json.dumps(kept[key])}" for key in KEPT if key in kept)
+    entry = entry.rstrip() + "".join(f"\n{key} = {_toml(kept[key])}" for key in KEPT if key in kept)
     parts[place : place + 1] = [entry]
     table.write_text("\n\n".join(part.strip() for part in parts) + "\n", encoding="utf-8")
     print(entry)
+
+
+def _toml(value: str | dict[str, str]) -> str:
+    """A string, or a table of strings in one line."""
+    if isinstance(value, str):
+        return json.dumps(value)
+    return "{ " + ", ".join(f"{key} = {json.dumps(each)}" for key, each in value.items()) + " }"
 
 
 if __name__ == "__main__":

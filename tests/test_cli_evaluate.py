@@ -85,13 +85,13 @@ def test_checkpoint_is_scored_without_est(folders: tuple[str, str], monkeypatch:
     """Without EST the checkpoint separates the sums, with the steps and passes that were asked for."""
     asked = {}
 
-    def load(name: str | None, device: str, steps: int, passes: int | None) -> Thirds:
-        asked.update(name=name, device=device, steps=steps, passes=passes)
+    def load(name: str | None, device: str, **options: object) -> Thirds:
+        asked.update(name=name, device=device, **options)
         return Thirds()
 
     monkeypatch.setattr(checkpoints, "load", load)
     result = run(folders[0], "--json", "--checkpoint", "some", "--steps", "3", "--passes", "2", "-d", "cpu")
-    assert asked == {"name": "some", "device": "cpu", "steps": 3, "passes": 2}
+    assert asked == {"name": "some", "device": "cpu", "steps": 3, "passes": 2, "whole": False}
     summary = json.loads(result.stdout.splitlines()[-1])
     assert summary["active"]["all"] == pytest.approx(0, abs=0.01)
     assert "separated first" in result.stderr

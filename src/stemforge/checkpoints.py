@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from stemforge.models.registry import Network
     from stemforge.separators.diffusion import DiffusionSeparator, Likelihood
     from stemforge.separators.flow_prior import FlowSeparator
+    from stemforge.separators.folded import FoldedSeparator
     from stemforge.separators.network import NetworkSeparator, Options
 
 __all__ = [
@@ -56,8 +57,9 @@ def load(
     *,
     method: str = "auto",
     likelihood: Likelihood | None = None,
+    whole: bool = False,
     **options: Unpack[Options],
-) -> NetworkSeparator | DiffusionSeparator | FlowSeparator:
+) -> NetworkSeparator | DiffusionSeparator | FlowSeparator | FoldedSeparator:
     """The separator of a checkpoint, ready on a device.
 
     Args:
@@ -66,14 +68,21 @@ def load(
         device: auto, cpu, cuda, cuda:N or mps.
         method: conditional, dirac, gaussian, independent, flow or auto; see `build`.
         likelihood: settings of a sampling method.
-        **options: segment, overlap, steps, seed, precision of `NetworkSeparator`.
+        whole: those stems too that `folds` in its table makes part of another.
+        **options: segment, overlap, steps, seed, precision, batch_size, passes of `NetworkSeparator`.
 
     Raises:
         UsageError: there is no checkpoint of that name, or an option is impossible.
         CheckpointError: it is not there, not what its sha256 says, or refused.
         DeviceError: the device is not there.
     """
-    return build(find(name), device, method=method, likelihood=likelihood, **options)
+    checkpoint = find(name)
+    separator = build(checkpoint, device, method=method, likelihood=likelihood, **options)
+    if whole or not checkpoint.folds:
+        return separator
+    from stemforge.separators.folded import FoldedSeparator
+
+    return FoldedSeparator(separator, checkpoint.folds)
 
 
 def find(name: str | Path | None = None) -> Checkpoint:
@@ -200,7 +209,7 @@ def build(
             (latents fitted; `stemforge.flows` joins several checkpoints); auto is conditional where the network can,
             else dirac, or independent for networks that know single stems only, and flow for flows.
         likelihood: settings of a sampling method.
-        **options: as in `load`; steps and precision are for conditional.
+        **options: as in `load`; steps, precision, batch_size and passes are for conditional.
 
     Raises as `load` does.
     """

@@ -98,7 +98,8 @@ def _guess(warm: str, names: list[str], rate: int, device: torch.device) -> Gues
     """What the checkpoint `warm` takes a window for; stems that it does not know begin in silence."""
     import torch
 
-    separator = checkpoints.load(warm, device)
+    folds = checkpoints.find(warm).folds
+    separator = checkpoints.load(warm, device, whole=any(name in folds for name in names))
     if separator.rate != rate:
         raise UsageError(f"--warm {warm}: hears {separator.rate} Hz, the flows {rate} Hz. Name another checkpoint.")
 

@@ -49,6 +49,7 @@ _OPTIONAL: dict[str, _Kind] = {
     "description": str,
     "joins": str,
     "voice": str,
+    "folds": dict,
 }
 
 _PLAIN = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
@@ -79,6 +80,11 @@ class Checkpoint:
     def address(self) -> str:
         """What finds it again: its name in the table, or that of the repository."""
         return f"hf://{self.repo}@{self.revision}" if self.repo and not self.table else self.name
+
+    @property
+    def folds(self) -> dict[str, str]:
+        """Stems that are heard as part of another unless they are asked for, and of which."""
+        return dict(self.table.get("folds", {}))
 
     @property
     def wanted(self) -> dict[str, str | None]:

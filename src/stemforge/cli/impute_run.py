@@ -18,6 +18,7 @@ from stemforge.cli.synthesis import Rows, Session
 from stemforge.cli.synthesis_batch import Batch
 from stemforge.errors import InputError, UsageError
 from stemforge.inference.settings import default
+from stemforge.separators.folded import FoldedSeparator
 from stemforge.tasks.edit_files import Files
 from stemforge.tasks.files import separate_file
 from stemforge.tasks.gather import stem_files
@@ -25,6 +26,7 @@ from stemforge.tasks.impute import METHODS, Wish, windows_in
 from stemforge.tasks.impute_files import accompanied, gain_for, names_of, open_given
 from stemforge.tasks.regions import checked
 from stemforge.tasks.separate import Selection
+from stemforge.types import Separator
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,9 @@ def _given(session: Session, source: Path, plan: Plan, stack: ExitStack) -> tupl
         song, options = probe(source), session.options
         session.report.song(f"{source.name}: taking it apart first", song.seconds)
         folder = Path(stack.enter_context(lists.temporary()))
-        separator = checkpoints.build(session.checkpoint, options["device"], segment=options["segment"])
+        separator: Separator = checkpoints.build(session.checkpoint, options["device"], segment=options["segment"])
+        folds = {name: into for name, into in session.checkpoint.folds.items() if name not in plan.read}
+        separator = FoldedSeparator(separator, folds)
         separate_file(song, folder, separator, selection=Selection(plan.read), on_block=session.report.advance)
     given = open_given(folder, plan.read)
     for regions in plan.regions.values():

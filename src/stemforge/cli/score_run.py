@@ -14,7 +14,8 @@ from stemforge.cli import console, score_report
 from stemforge.cli.compare_run import Asked
 from stemforge.cli.console import Report
 from stemforge.errors import InputError, UsageError
-from stemforge.tasks.evaluate import SongScore, evaluate
+from stemforge.tasks.cascade import VOICE
+from stemforge.tasks.evaluate import SongScore, evaluate, list_songs, list_stems
 
 if TYPE_CHECKING:
     from stemforge.separators.network import Options
@@ -35,7 +36,8 @@ def estimates(
     from stemforge import checkpoints
     from stemforge.tasks.score import separate_sums
 
-    separator = checkpoints.load(checkpoint or os.environ.get("STEMFORGE_MODEL"), device, **options)
+    whole = VOICE in list_stems(list_songs(ref))
+    separator = checkpoints.load(checkpoint or os.environ.get("STEMFORGE_MODEL"), device, whole=whole, **options)
     with TemporaryDirectory(prefix="stemforge-score-") as folder:
         with Report("plain") as report:
             separate_sums(

@@ -26,6 +26,7 @@ from stemforge.cli.separate_vocals import Stages, stages
 from stemforge.errors import SpaceError, StemforgeError, UsageError
 from stemforge.separators.diffusion import DiffusionSeparator, Likelihood
 from stemforge.separators.flow_prior import FlowSeparator, Prior
+from stemforge.separators.folded import FoldedSeparator
 from stemforge.separators.network import NetworkSeparator, Options
 from stemforge.separators.prompted import Extractor
 from stemforge.storage import located
@@ -129,6 +130,8 @@ class Run:
                 voice, r.device, overlap=r.overlap, precision=r.precision, batch_size=r.batch_size
             )
             separator = Cascade(first, separator)
+        elif self.stages.folds:
+            separator = FoldedSeparator(separator, self.stages.folds)
         r.selection.check(self.stages.named(self.last.names))
         return separator
 

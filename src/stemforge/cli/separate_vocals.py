@@ -24,10 +24,14 @@ DEFAULT, FLOWS = "spleeter-2stem", "flows"
 
 @dataclass(frozen=True)
 class Stages:
-    """`main` gives the stems. With a `voice`, that one takes the vocals out before, and `main` hears the rest."""
+    """`main` gives the stems. With a `voice`, that one takes the vocals out before, and `main` hears the rest.
+
+    vocals: they are asked for, so that those which `main` has are not folded into another stem.
+    """
 
     main: checkpoints.Checkpoint
     voice: checkpoints.Checkpoint | None = None
+    vocals: bool = False
 
     @property
     def all(self) -> tuple[checkpoints.Checkpoint, ...]:
@@ -46,7 +50,14 @@ class Stages:
 
     def named(self, stems: tuple[str, ...]) -> tuple[str, ...]:
         """The same for a main checkpoint with these stems."""
-        return all_names((VOICE, *(stem for stem in stems if stem != VOICE)) if self.voice else stems)
+        if self.voice is not None:
+            return all_names((VOICE, *(stem for stem in stems if stem != VOICE)))
+        return all_names(tuple(stem for stem in stems if stem not in self.folds))
+
+    @property
+    def folds(self) -> dict[str, str]:
+        """Which stems of `main` are heard as part of which."""
+        return {} if self.vocals else self.main.folds
 
 
 def _main(request: Request) -> checkpoints.Checkpoint:
@@ -75,7 +86,7 @@ def stages(request: Request) -> Stages:
             raise UsageError(
                 f"--vocals-with {request.vocals_with}: checkpoint '{main.name}' has {VOICE} itself. Leave it out."
             )
-        return Stages(main)
+        return Stages(main, vocals=True)
     voice = checkpoints.find(request.vocals_with or better or DEFAULT)
     if VOICE not in (voice.stems or (VOICE,)):
         raise UsageError(
@@ -83,4 +94,4 @@ def stages(request: Request) -> Stages:
             f"See stemforge checkpoints list --stem {VOICE}."
         )
     alone = chosen.two_stems == VOICE or chosen.stems == (VOICE,)
-    return Stages(voice) if alone else Stages(main, voice)
+    return Stages(voice, vocals=True) if alone else Stages(main, voice, vocals=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from stemforge import checkpoints, wheels
 from stemforge.devices import LOADING, choose, memory_errors
 from stemforge.errors import UsageError
+from stemforge.separators.folded import FoldedSeparator
 from stemforge.tasks.cascade import VOICE, Cascade
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Models:
         first = checkpoints.find(default)
         known = {**wheels.separators(), **checkpoints.available()}
         here = [found for name, found in known.items() if name != first.name and _separates(found)]
-        voices = [found for found in (first, *here) if VOICE in (found.stems or ())]
+        voices = [found for found in (first, *here) if VOICE in _shown(found)]
         self._voice = min(voices, key=lambda found: len(found.stems or ()), default=None)
         self.choices = {found.name: self._choice(found) for found in (first, *here)}
         self._device_name = device
@@ -78,6 +79,8 @@ class Models:
             found: Separator = NetworkSeparator(network, device=self.device)
         else:
             found = checkpoints.build(choice.checkpoint, self._device_name)
+        if not vocals and choice.checkpoint.folds:
+            return FoldedSeparator(found, choice.checkpoint.folds)
         voice = self.voice_for(choice) if vocals else None
         return found if voice is None else Cascade(checkpoints.build(voice, self._device_name), found)
 
@@ -102,8 +105,14 @@ class Models:
 
     def _choice(self, found: checkpoints.Checkpoint) -> Choice:
         tasks = found.table.get("tasks", ["separate"] if found.table else ["separate", "impute"])
-        own = found.stems or ()
-        return Choice(found, own, "impute" in tasks, bool(self._voice and own and VOICE not in own))
+        own = _shown(found)
+        vocals = VOICE in found.folds or bool(self._voice and own and VOICE not in own)
+        return Choice(found, own, "impute" in tasks, vocals)
+
+
+def _shown(found: checkpoints.Checkpoint) -> tuple[str, ...]:
+    """The stems that are given without asking."""
+    return tuple(name for name in found.stems or () if name not in found.folds)
 
 
 def _separates(found: checkpoints.Checkpoint) -> bool:
