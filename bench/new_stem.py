@@ -33,18 +33,20 @@ from stemforge.types import Stems
 
 RANGE = (60, 91)
 """Keys of the melodies: C4 to G6."""
+STRUCK = range(16)
+"""Programs whose notes do not bend: keys and bars."""
 TAKE = 60.0
 """Seconds of a take."""
 
 
-def played(rng: np.random.Generator, font: Path, program: int, seconds: float) -> Sound:
+def played(rng: np.random.Generator, args: argparse.Namespace, seconds: float) -> Sound:
     """A melody (time, 2) with effects."""
-    plan = draw_plan(rng, seconds)
-    notes, bends = melodies.lead(rng, plan, *RANGE, bendy=bool(rng.random() < 0.3))
+    plan, program = draw_plan(rng, seconds), args.program
+    notes, bends = melodies.lead(rng, plan, *args.range, bendy=bool(rng.random() < 0.3) and program not in STRUCK)
     notes = humanise(notes, rng, plan.tempo, 0.006, 5.0)
     beat = 60 / plan.tempo
     part = Part("other", "lead", program, in_seconds(notes, plan.tempo), bends=tuple((t * beat, v) for t, v in bends))
-    dry = play_font(font, 0, program, part, round(seconds * RATE))
+    dry = play_font(args.font, 0, program, part, round(seconds * RATE))
     return effects.apply(effects.draw_chain(rng, "other", "lead", program, sampled=True), dry)
 
 
@@ -56,7 +58,7 @@ def stem_of(name: str, sound: Sound) -> Stems:
 def takes(args: argparse.Namespace) -> None:
     """Write the takes."""
     for number in range(round(60 * args.minutes / TAKE)):
-        sound = played(np.random.default_rng((args.seed, number)), args.font, args.program, TAKE)
+        sound = played(np.random.default_rng((args.seed, number)), args, TAKE)
         write(stem_of(f"take-{number:03d}", to_level(sound, TARGETS["other"])), args.out)
 
 
@@ -66,7 +68,7 @@ def songs(args: argparse.Namespace) -> None:
         stems = middle_of(song, args.seconds)
         levels = [active_rms(each.samples[0].T.numpy()) for each in stems]
         rng = np.random.default_rng((args.seed, number))
-        sound = played(rng, args.font, args.program, 4 * args.seconds)[-stems[0].samples.shape[-1] :]
+        sound = played(rng, args, 4 * args.seconds)[-stems[0].samples.shape[-1] :]
         level = float(np.mean([each for each in levels if np.isfinite(each)]))
         for stem in (*stems, stem_of(args.name, to_level(sound, level))):
             write(stem, args.out / song.name)
@@ -86,6 +88,7 @@ def main() -> None:
         command.add_argument("out", type=Path)
         command.add_argument("--font", type=Path, required=True)
         command.add_argument("--program", type=int, required=True)
+        command.add_argument("--range", type=int, nargs=2, default=RANGE, metavar=("LOW", "HIGH"), help="keys")
         command.add_argument("--name", required=True)
         command.add_argument("--seed", type=int, default=0)
         command.set_defaults(run=run)

@@ -149,7 +149,7 @@ def main() -> None:
     parser.add_argument("--csv", type=Path)
     args = parser.parse_args()
     keep_memory()
-    first, second = checkpoints.load(args.voice_with), checkpoints.load(args.checkpoint)
+    first, second = checkpoints.load(args.voice_with, whole=True), checkpoints.load(args.checkpoint, whole=True)
     ways: dict[str, Separator] = {"cascade": Cascade(first, second), "voice": first, "forge": second}
     files, songs = phrases(args.speech), list_songs(args.songs)[: args.first]
     rows = [found for level in args.levels for found in measured(ways, songs, files, level, args.seconds)]

@@ -178,7 +178,7 @@ def test_checkpoint_with_vocals_of_its_own(place: Path, capsys: pytest.CaptureFi
 
 
 def test_checkpoint_that_names_a_better_voice(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`voice` in its table: it is taken as it is, until vocals are asked for; then the other takes them out first."""
+    """`voice` in its table: without vocals it is taken as it is, with them the other is first, unless it names itself."""
     table = place / "ck" / "own.toml"
     table.write_text(
         table.read_text() + checkpoints.entry_for(place / "ck" / "band", name="six") + f'\nvoice = "{NAME}"\n'
@@ -191,6 +191,8 @@ def test_checkpoint_that_names_a_better_voice(place: Path, capsys: pytest.Captur
     assert (sum(stems.values()) - torch.from_numpy(sf.read("song.wav")[0])).abs().max() < 2e-6
     assert main(["separate", "song.wav", "-n", "six", "--two-stems", "vocals"]) == 0
     assert set(written(f"separated/{NAME}/song")) == {"vocals", "no_vocals"}
+    assert main(["separate", "song.wav", "-n", "six", "--vocals-with", "six", "-o", "own"]) == 0
+    assert set(written("own/six/song")) == {"vocals", "bass", "other"}
 
 
 def test_first_stage_without_vocals(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -81,8 +81,8 @@ def stages(request: Request) -> Stages:
     asked = main.stems is not None and VOICE in (chosen.two_stems, *(chosen.stems or ()))
     if not (request.vocals or request.vocals_with or asked):
         return Stages(main)
-    if own and better is None:
-        if request.vocals_with:
+    if own and (better is None or request.vocals_with == main.name):
+        if request.vocals_with not in (None, main.name):
             raise UsageError(
                 f"--vocals-with {request.vocals_with}: checkpoint '{main.name}' has {VOICE} itself. Leave it out."
             )
