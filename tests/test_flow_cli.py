@@ -146,6 +146,28 @@ def test_warm(place: Path) -> None:
     assert main(["separate", "song.wav", "-n", "slow", "--warm", "bands"]) == 2
 
 
+def test_rest(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """--rest: the flow's stem as the fit has it, and what another checkpoint finds in the mixture without it."""
+    Path("runs/pair").rename("runs/flows")
+    table(flows="")
+    monkeypatch.setenv("STEMFORGE_CHECKPOINTS", "own.toml")
+    other = make_checkpoint(place / "ck" / "three", names=["drums", "piano", "other"])
+    fit = ["separate", "song.wav", "--flow", "bell=runs/bass/best", *FEW]
+    assert main([*fit, "-n", "flows", "-o", "fit"]) == 0 and main([*fit, "--rest", str(other), "-o", "both"]) == 0
+    found, alone = written("both/flows/song"), written("fit/flows/song")
+    mixture = sf.read("song.wav")[0]
+    assert set(found) == {"bell", "drums", "piano", "other"}
+    assert np.abs(found["bell"] - alone["bell"]).max() < 1e-6 and np.abs(sum(found.values()) - mixture).max() < 2e-6
+    sf.write("left.wav", mixture - alone["bell"], 44100, subtype="FLOAT")
+    assert main(["separate", "left.wav", "-n", str(other), "-o", "second"]) == 0
+    assert np.abs(written("second/three/left")["piano"] - found["piano"]).max() < 1e-5
+    told = json.loads(Path("both/flows/song/stemforge.json").read_text())["recipe"]
+    assert set(told["settings"]["flows"]) == {"bell", "rest"}
+    capsys.readouterr()
+    assert main(["separate", "song.wav", "--rest", str(other)]) == 2
+    assert "hears what --flow leaves. Give --flow NAME=CHECKPOINT too." in error(capsys)
+
+
 def test_library(place: Path) -> None:
     """`checkpoints.load` gives a separator of the flows of a checkpoint, with the published fit."""
     found = checkpoints.load("runs/pair/best", overlap=0.5, seed=3)

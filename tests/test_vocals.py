@@ -178,7 +178,7 @@ def test_checkpoint_with_vocals_of_its_own(place: Path, capsys: pytest.CaptureFi
 
 
 def test_checkpoint_that_names_a_better_voice(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`voice` in its table: without vocals it is taken as it is, with them the other is first, unless it names itself."""
+    """`voice` in its table: without vocals it is taken as it is, with them the other is first, or itself if named."""
     table = place / "ck" / "own.toml"
     table.write_text(
         table.read_text() + checkpoints.entry_for(place / "ck" / "band", name="six") + f'\nvoice = "{NAME}"\n'

@@ -178,6 +178,14 @@ def separate(
         str | None,
         typer.Option(metavar="CHECKPOINT", help="Begin with what that one separates.", rich_help_panel=_FLOWS),
     ] = None,
+    rest: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CHECKPOINT",
+            help="Take the stems of --flow out of the song, and let that one take apart what is left.",
+            rich_help_panel=_FLOWS,
+        ),
+    ] = None,
     iterations: Annotated[
         int | None, typer.Option(min=0, help="Of Adam, a window. Default: 300.", rich_help_panel=_FLOWS)
     ] = None,

@@ -68,6 +68,7 @@ class Request:
     factor: float | None
     flow: list[str] | None
     warm: str | None
+    rest: str | None
     iterations: int | None
     lr: float | None
     spread: float | None
@@ -216,9 +217,14 @@ class Request:
             "share": None if self.share else False,
         }
         given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
-        if not (flows or given or self.warm or self.method == "flow"):
+        if not (flows or given or self.warm or self.rest or self.method == "flow"):
             return None
-        return {"flows": flows, "fit": Fit(**given), "warm": self.warm}
+        if self.rest and not flows:
+            raise UsageError(f"--rest {self.rest}: hears what --flow leaves. Give --flow NAME=CHECKPOINT too.")
+        found: Prior = {"flows": flows, "fit": Fit(**given), "warm": self.warm}
+        if self.rest:
+            found["rest"] = self.rest
+        return found
 
     def check(self) -> None:
         """Raises UsageError for what can be told impossible without any file."""

@@ -33,6 +33,7 @@ from stemforge.storage import located
 from stemforge.tasks import files
 from stemforge.tasks.cascade import Cascade
 from stemforge.tasks.mirror import Mirror
+from stemforge.tasks.separate import all_names
 from stemforge.types import Separator
 
 
@@ -82,7 +83,8 @@ class Run:
         prior = self.prior
         if prior is None:
             return None
-        places = {**prior["flows"], **({"warm": prior["warm"]} if prior["warm"] else {})}
+        more = {"warm": prior["warm"], "rest": prior.get("rest")}
+        places = {**prior["flows"], **{name: place for name, place in more.items() if place is not None}}
         return {name: self._sha256(checkpoints.find(place)) for name, place in places.items()}
 
     def _sha256(self, checkpoint: checkpoints.Checkpoint) -> str:
@@ -122,9 +124,12 @@ class Run:
 
     @cached_property
     def separator(self) -> Separator:
-        """The same, behind the one that takes the vocals out if there is one."""
+        """The same, before the one that hears what its flows leave, and behind the one that takes the vocals out."""
         r, voice = self.request, self.stages.voice
         separator: Separator = self.last
+        if r.rest is not None and r.prior is not None:
+            rest = checkpoints.load(r.rest, r.device, overlap=r.overlap, precision=r.precision)
+            separator = Cascade(separator, rest, tuple(r.prior["flows"]))
         if voice is not None:
             first = checkpoints.build(
                 voice, r.device, overlap=r.overlap, precision=r.precision, batch_size=r.batch_size
@@ -132,13 +137,13 @@ class Run:
             separator = Cascade(first, separator)
         elif self.stages.folds:
             separator = FoldedSeparator(separator, self.stages.folds)
-        r.selection.check(self.stages.named(self.last.names))
+        r.selection.check(all_names(separator.names))
         return separator
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Of all stems that can be written."""
-        return self.stages.stems or self.stages.named(self.last.names)
+        return self.stages.stems or all_names(self.separator.names)
 
     def failed(self, item: Item, error: StemforgeError) -> None:
         """Tell and count a song that failed; where the disk is full the run is over."""

@@ -64,7 +64,7 @@ def _main(request: Request) -> checkpoints.Checkpoint:
     """The checkpoint of the stems. With further flows, or a residual, only loading all of them tells their names."""
     flows, name = request.prior["flows"] if request.prior is not None else {}, request.checkpoint
     if name is None and (flows or request.method == "flow"):
-        name = next(iter(flows.values()), FLOWS)
+        name = FLOWS if request.rest else next(iter(flows.values()), FLOWS)
     found = checkpoints.find(name)
     if request.wish is not None:
         return replace(found, stems=names_of(request.wish.stems))

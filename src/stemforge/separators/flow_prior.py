@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, TypedDict, cast
+from typing import NotRequired, TypeAlias, TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -63,12 +63,13 @@ class Prior(TypedDict):
     """What can be chosen of the method beside a checkpoint.
 
     flows: checkpoints of further stems by name, taking the place of those that the first checkpoint has; fit: see
-    `Fit`; warm: the checkpoint whose stems are the guess.
+    `Fit`; warm: the checkpoint whose stems are the guess; rest: the one that takes apart what `flows` leave.
     """
 
     flows: dict[str, str]
     fit: Fit
     warm: str | None
+    rest: NotRequired[str]
 
 
 def fitted(
