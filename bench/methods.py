@@ -4,7 +4,8 @@
         [--steps 150] [--resamples 2] [--flow STEM=CHECKPOINT ...]
 
 Methods of flows (docs/flows.md): `flow`, from zero and without sharing out the mixture; `shared`, the same with it;
-`warm`, begun with what --checkpoint separates. Those of the checkpoint `flows`, and each --flow; --lr 0.005 --weight 0
+`warm`, begun with what --checkpoint separates; `rest`, the stems of --flow taken out as in `shared`, and what they leave
+taken apart by --checkpoint. Those of the checkpoint `flows`, and each --flow; --lr 0.005 --weight 0
 is the published fit.
 
 SONGS: one folder a song with one file a stem, as docs/scores.md has it. Of each song the middle `--seconds` are cut
@@ -25,11 +26,13 @@ from stemforge.audio.writer import write
 from stemforge.devices import keep_memory
 from stemforge.separators.diffusion import DiffusionSeparator, Likelihood
 from stemforge.separators.flow_prior import Fit, FlowSeparator
+from stemforge.separators.folded import FoldedSeparator
+from stemforge.tasks.cascade import Cascade
 from stemforge.tasks.evaluate import evaluate, find_stem, list_songs, list_stems, means
 from stemforge.tasks.score import separate_sums
 from stemforge.types import Separator, Stems
 
-OF_FLOWS = ("flow", "shared", "warm")
+OF_FLOWS = ("flow", "shared", "warm", "rest")
 
 
 def middle_of(song: Path, seconds: float) -> list[Stems]:
@@ -55,6 +58,10 @@ def cut(songs: Path, seconds: float, target: Path) -> int:
 
 def calls(separator: object, steps: int) -> int:
     """Network calls for one excerpt of one window; of flows, iterations."""
+    if isinstance(separator, FoldedSeparator):
+        return calls(separator.separator, steps)
+    if isinstance(separator, Cascade):
+        return calls(separator.first, steps) + calls(separator.second, steps)
     if isinstance(separator, FlowSeparator):
         return separator.fit.iterations
     if not isinstance(separator, DiffusionSeparator):
@@ -76,7 +83,8 @@ def separator_of(method: str, args: argparse.Namespace) -> Separator:
     first = checkpoints.find("flows")
     warm = checkpoints.find(args.checkpoint).name if method == "warm" else None
     fit = Fit(iterations=args.iterations, rate=args.lr, weight=args.weight, share=method != "flow")
-    return flows.build(first, prior={"flows": places, "fit": fit, "warm": warm})
+    fitted = flows.build(first, prior={"flows": places, "fit": fit, "warm": warm})
+    return Cascade(fitted, checkpoints.load(args.checkpoint), tuple(places)) if method == "rest" else fitted
 
 
 def main() -> None:

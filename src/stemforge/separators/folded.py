@@ -30,10 +30,10 @@ class FoldedSeparator:
             raise UsageError(f"folds: {twice[0]} takes in a stem and is taken in. Name the last one only.")
         self.names = tuple(name for name in separator.names if name not in folds)
         self.rate, self.channels = separator.rate, separator.channels
-        self._separator = separator
+        self.separator = separator
         self._places = torch.tensor([self.names.index(folds.get(name, name)) for name in separator.names])
 
     def stream(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
         """Mixture blocks (channel, time) in, stem blocks (stem, channel, time) out, in all of the same length."""
-        for stems in self._separator.stream(blocks):
+        for stems in self.separator.stream(blocks):
             yield stems.new_zeros(len(self.names), *stems.shape[1:]).index_add_(0, self._places, stems)
