@@ -4,8 +4,8 @@
         [--steps 150] [--resamples 2] [--flow STEM=CHECKPOINT ...]
 
 Methods of flows (docs/flows.md): `flow`, from zero and without sharing out the mixture; `shared`, the same with it;
-`warm`, begun with what --checkpoint separates; `rest`, the stems of --flow taken out as in `shared`, and what they leave
-taken apart by --checkpoint. Those of the checkpoint `flows`, and each --flow; --lr 0.005 --weight 0
+`warm`, begun with what --checkpoint separates; `rest`, the stems of --flow taken out as in `shared`, and what they
+leave taken apart by --checkpoint. Those of the checkpoint `flows`, and each --flow; --lr 0.005 --weight 0
 is the published fit.
 
 SONGS: one folder a song with one file a stem, as docs/scores.md has it. Of each song the middle `--seconds` are cut
