@@ -194,7 +194,8 @@ def test_refused(place: Path, capsys: pytest.CaptureFixture[str], options: list[
 def test_page(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every command of docs/flows.md, as it is written there but for sizes, from a folder of takes to stems."""
     for k in range(2):
-        put(Path(f"takes/flute/{k}.wav"), tone(800.0, 1.0, 44100), 44100)
+        for name in ("flute", "box"):
+            put(Path(f"takes/{name}/{k}.wav"), tone(800.0, 1.0, 44100), 44100)
     make_checkpoint(Path("forge"), names=["drums", "other"])
     entries = [checkpoints.entry_for(Path(p), name=n) for p, n in (("forge", "forge"), ("runs/pair/best", "flows"))]
     (place / "ck" / "own.toml").write_text("\n".join(entries))

@@ -87,6 +87,11 @@ class Checkpoint:
         return dict(self.table.get("folds", {}))
 
     @property
+    def shown(self) -> tuple[str, ...]:
+        """The stems that are given without asking, as far as they are known."""
+        return tuple(name for name in self.stems or () if name not in self.folds)
+
+    @property
     def wanted(self) -> dict[str, str | None]:
         """The files it consists of, each with its sha256 if that is pinned."""
         return dict(self.sha256) if self.sha256 else {CONFIG: None, WEIGHTS: None}

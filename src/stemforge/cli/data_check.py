@@ -22,7 +22,7 @@ def run(folder: Path, stems: str | None, rate: int, jobs: int, *, json: bool, qu
     """Check every file; the exit code: 0, 3 when some songs have files that cannot be used, 4 when all have."""
     from stemforge import checkpoints
 
-    names = listed(stems, "--stems") or checkpoints.find().stems or ()
+    names = listed(stems, "--stems") or checkpoints.find().shown
     songs: list[SongReport] = []
     with console.Report(verbosity=-1 if quiet else 0) as report:
         count, reports = check(folder, Wanted(names), rate, jobs)

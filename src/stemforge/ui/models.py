@@ -53,7 +53,7 @@ class Models:
         first = checkpoints.find(default)
         known = {**wheels.separators(), **checkpoints.available()}
         here = [found for name, found in known.items() if name != first.name and _separates(found)]
-        voices = [found for found in (first, *here) if VOICE in _shown(found)]
+        voices = [found for found in (first, *here) if VOICE in found.shown]
         self._voice = min(voices, key=lambda found: len(found.stems or ()), default=None)
         self.choices = {found.name: self._choice(found) for found in (first, *here)}
         self._device_name = device
@@ -105,14 +105,9 @@ class Models:
 
     def _choice(self, found: checkpoints.Checkpoint) -> Choice:
         tasks = found.table.get("tasks", ["separate"] if found.table else ["separate", "impute"])
-        own = _shown(found)
+        own = found.shown
         vocals = VOICE in found.folds or bool(self._voice and own and VOICE not in own)
         return Choice(found, own, "impute" in tasks, vocals)
-
-
-def _shown(found: checkpoints.Checkpoint) -> tuple[str, ...]:
-    """The stems that are given without asking."""
-    return tuple(name for name in found.stems or () if name not in found.folds)
 
 
 def _separates(found: checkpoints.Checkpoint) -> bool:
