@@ -9,8 +9,9 @@ leave taken apart by --checkpoint. Those of the checkpoint `flows`, and each --f
 is the published fit.
 
 SONGS: one folder a song with one file a stem, as docs/scores.md has it. Of each song the middle `--seconds` are cut
-out, its stems are added up, and every method takes the sum apart. Prints one row a method: active SI-SDR improvement
-in dB for each stem and all, network calls an excerpt, seconds of work for a second of sound.
+out, its stems are added up, and every method takes the sum apart. Prints two rows a method: active SI-SDR improvement
+in dB for each stem and all, network calls an excerpt, seconds of work for a second of sound; and the plain SDR in dB,
+mean over the excerpts in which the stem sounds.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections import defaultdict
 from pathlib import Path
 
 from stemforge import checkpoints, flows
@@ -69,6 +71,21 @@ def calls(separator: object, steps: int) -> int:
     return separator.sampling.evaluations * (len(separator.names) if separator.method == "independent" else 1)
 
 
+def sdr(ref: Path, est: Path) -> dict[str, float]:
+    """10 log10(|s|^2 / |s - estimate|^2) of each stem, mean over the songs in which it is louder than -45 dBFS."""
+    found = defaultdict(list)
+    for song in list_songs(ref):
+        for stem in list_stems([song]):
+            path, other = find_stem(song, stem), find_stem(est / song.name, stem)
+            if path is None or other is None:
+                continue
+            true, heard = (read(each).samples.double() for each in (path, other))
+            if true.square().mean() > 10**-4.5:
+                found[stem].append(float(10 * (true.square().sum() / (true - heard).square().sum()).log10()))
+    means_of = {stem: sum(values) / len(values) for stem, values in found.items()}
+    return means_of | {"all": sum(means_of.values()) / len(means_of)}
+
+
 def separator_of(method: str, args: argparse.Namespace) -> Separator:
     """What takes the sums apart."""
     if method not in OF_FLOWS:
@@ -116,8 +133,12 @@ def main() -> None:
             separate_sums(ref, est, separator)
             speed = (time.monotonic() - begun) / (count * args.seconds)
             figures = means(evaluate(ref, est))["active"]
-            row = "  ".join(f"{name} {value:6.2f}" for name, value in figures.items() if value is not None)
+            row, plain = (
+                "  ".join(f"{name} {value:6.2f}" for name, value in found.items() if value is not None)
+                for found in (figures, sdr(ref, est))
+            )
             print(f"{method:12} {row}  calls {calls(separator, args.refine)}  real-time factor {speed:.2f}", flush=True)
+            print(f"{'SDR':12} {plain}", flush=True)
 
 
 if __name__ == "__main__":
