@@ -56,7 +56,7 @@ def lane(name: str, group: str, path: Path, key: str = "", note: str = "", new: 
 def made(checkpoint: str | None, seed: int, steps: int | None) -> tuple[list[str], dict[str, Path], tuple[str, ...]]:
     """Run the commands in this folder: as typed, the folder of each result, and the stems that were kept."""
     found = checkpoints.find(checkpoint)
-    kept = tuple(name for name in found.stems or () if name in KEPT and name not in found.folds)
+    kept = tuple(name for name in found.shown if name in KEPT)
     name, song, apart = found.name, f"{NAME}.wav", f"separated/{found.name}/{NAME}"
     own = ["--checkpoint", str(checkpoint)] if checkpoint else []
     sampled = [*own, "--seed", str(seed), *(["--steps", str(steps)] if steps else [])]
