@@ -12,12 +12,13 @@ from stemforge.models.forge import Forge
 from tiny import TINY, tiny_network
 
 
-@pytest.fixture(scope="module")
-def network() -> Forge:
-    """Random weights, with heads large enough that every term of the formula matters."""
+@pytest.fixture(scope="module", params=[0, 3], ids=["tokens", "detail"])
+def network(request: pytest.FixtureRequest) -> Forge:
+    """Random weights, heads large enough that every term of the formula matters; with and without local patterns."""
     torch.manual_seed(0)
-    network = tiny_network()
-    for linear in [*network.write_masks, *network.write_gains, *network.write_ratio]:
+    network = tiny_network(detail=request.param)
+    past = [*network.mixture_detail.weigh, *network.stem_detail.weigh, *network.read_levels] if request.param else []
+    for linear in [*network.write_masks, *network.write_gains, *network.write_ratio, *past]:
         torch.nn.init.normal_(linear.weight, std=0.5)
     return network.eval().requires_grad_(False)
 
@@ -151,3 +152,22 @@ def test_a_closed_gate_mutes_what_probably_does_not_sound(network):
     network.config = replace(network.config, gate=(1.0, 1.0, 3.0))
     last = network.separate(mixture)[0].square().mean(dim=(1, 2))
     assert last[2] < 0.1 * levels[0][2] and last[0] > levels[0][0]
+
+
+def test_the_gradient_at_the_state_is_that_of_differences():
+    """Guidance differentiates through the network: local patterns and levels are part of it."""
+    torch.manual_seed(0)
+    network = tiny_network(detail=3).double()
+    for linear in [*network.stem_detail.weigh, *network.mixture_detail.weigh, *network.read_levels]:
+        torch.nn.init.normal_(linear.weight, std=0.5)
+    x, way = sound(1, 3, 2, 200).double(), torch.randn(1, 3, 2, 200, dtype=torch.float64)
+
+    def value(shift: float) -> torch.Tensor:
+        return network.denoise(x + shift * way, torch.tensor(0.3), mixture=x.sum(1)).square().sum()
+
+    x.requires_grad_(True)
+    y = x.detach().sum(1)
+    (gradient,) = torch.autograd.grad(network.denoise(x, torch.tensor(0.3), mixture=y).square().sum(), x)
+    x = x.detach()
+    slope = (value(1e-5) - value(-1e-5)) / 2e-5
+    torch.testing.assert_close((gradient * way).sum(), slope, rtol=1e-4, atol=0)

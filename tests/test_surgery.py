@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stemforge.models.forge import Forge
-from stemforge.train.surgery import alone, refitted
+from stemforge.train.surgery import alone, detailed, refitted
 from tiny import TINY, tiny_network
 
 OLD = tuple(TINY["names"])
@@ -24,14 +24,15 @@ def awake(seed: int = 0, **changes) -> Forge:
 
 def moved(network: Forge, names: tuple[str, ...]) -> Forge:
     """The network with other stems."""
-    target = awake(1, names=list(names))
+    target = awake(1, names=list(names), detail=network.config.detail)
     target.load_state_dict(refitted(network.state_dict(), network.names, names, target.state_dict()))
     return target
 
 
-def test_another_order_is_the_same_network():
+@pytest.mark.parametrize("detail", [0, 3])
+def test_another_order_is_the_same_network(detail: int):
     """The same stems in another order: separated and denoised stems are the same, in that order."""
-    old, order = awake(), [2, 0, 1]
+    old, order = awake(detail=detail), [2, 0, 1]
     new = moved(old, tuple(OLD[k] for k in order))
     torch.manual_seed(2)
     x, sigma = 0.1 * torch.randn(2, 3, 2, 900), torch.tensor([[0.0, 0.3, 0.7], [0.2, 0.0, 1.0]])[..., None]
@@ -88,10 +89,11 @@ def test_other_shapes_are_refused(changes):
         refitted(old.state_dict(), OLD, OLD, other.state_dict())
 
 
+@pytest.mark.parametrize("detail", [0, 3])
 @pytest.mark.parametrize("name", OLD)
-def test_one_slot_says_what_was_said_of_its_stem(name: str):
+def test_one_slot_says_what_was_said_of_its_stem(name: str, detail: int):
     """Of one stem, the others hidden and no mixture given, the network of one slot says what the old one says."""
-    old, new = awake(), awake(1, names=["music"])
+    old, new = awake(detail=detail), awake(1, names=["music"], detail=detail)
     new.load_state_dict(alone(old.state_dict(), OLD, name))
     torch.manual_seed(2)
     x, sigma = 0.1 * torch.randn(2, 1, 2, 900), torch.tensor([0.3, 2.0])[:, None, None]
@@ -99,6 +101,17 @@ def test_one_slot_says_what_was_said_of_its_stem(name: str):
     hidden = torch.tensor([other != name for other in OLD]).expand(2, -1)
     before = old.denoise(x.expand(-1, 3, -1, -1), sigma, hidden=hidden, prompt=prompt)[:, k : k + 1]
     torch.testing.assert_close(new.denoise(x, sigma, prompt=prompt), before, rtol=1e-4, atol=1e-6)
+
+
+def test_local_patterns_say_nothing_at_first():
+    """A network that gets local patterns says what it said, separated and denoised; one that has them stays itself."""
+    old = awake()
+    new = detailed(old, 3)
+    torch.manual_seed(2)
+    x, sigma = 0.1 * torch.randn(2, 3, 2, 900), torch.tensor([0.3, 2.0])[:, None, None]
+    torch.testing.assert_close(new.separate(x.sum(1)), old.separate(x.sum(1)))
+    torch.testing.assert_close(new.denoise(x, sigma), old.denoise(x, sigma))
+    assert new.config.detail == 3 and detailed(new, 5) is new and detailed(old, 0) is old
 
 
 def test_the_trunk_of_one_slot_is_that_of_all():

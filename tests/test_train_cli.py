@@ -234,6 +234,18 @@ def test_a_run_can_start_from_a_checkpoint(config, capsys):
     assert "another shape" in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_a_start_gets_local_patterns(config):
+    """With network.detail the weights of a checkpoint without it are those of the run, and the new ones are fresh."""
+    assert main(words(config, out="first")) == 0
+    still = [f"start={config.parent / 'first'}", "steps=1", "rate=0.0", "matrix_rate=0.0", "weight_decay=0.0"]
+    assert main(words(config, *still, "network.detail=2", out="second")) == 0
+    before, after = (load_file(config.parent / run / "model.safetensors") for run in ("first", "second"))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    new = after.keys() - before.keys()
+    assert {name.split(".")[0] for name in new} == {"read_levels", "mixture_detail", "stem_detail"}
+    assert all(not after[name].any() for name in new if "weigh." in name or "read_levels" in name)
+
+
 def test_other_stems_than_those_of_the_start(config, tmp_path):
     """A run on vocals, drums and the rest starts from a network of bass, drums, other, whose sizes it takes over."""
     assert main(words(config, out="first")) == 0

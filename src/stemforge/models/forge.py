@@ -24,11 +24,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stemforge.models.blocks import Block
+from stemforge.models.detail import FLOOR, Detail, read_levels, silence, stem_planes
 from stemforge.models.spatial import wiener
 from stemforge.models.spectra import Stft, colour, interpolate_db
 
-FLOOR = 1e-6
-"""Added to powers before their logarithm: what a hidden stem reads as."""
 SLOT = "music"
 """Name of the only slot of a network that hears prompts, and of what one prompt gives."""
 
@@ -42,6 +41,7 @@ class ForgeConfig:
     spread: of the multichannel Wiener filter (`spatial.wiener`) that ends `Forge.separate` in stereo, up to the last
         edge; None: no filter.
     passes: pitches at which a separator lets the network hear a song, unless told otherwise (`separators.passes`).
+    detail: local patterns that are read past the tokens (`detail.Detail`); 0: none.
     text: name of the text encoder whose embeddings the network was trained with as prompts; "": it hears no prompts.
     """
 
@@ -66,6 +66,7 @@ class ForgeConfig:
     gate: float | tuple[float, ...] = 1.0
     spread: float | None = 0.01
     passes: int = 1
+    detail: int = 0
     text: str = ""
 
 
@@ -129,6 +130,10 @@ class Forge(nn.Module):
         self.write_gains = nn.ModuleList(nn.Linear(c.width, top * n) for n in sizes)
         self.write_ratio = nn.ModuleList(nn.Linear(c.width, low * n) for n in sizes[:-1])
         self.write_activity = nn.Linear(len(sizes) * c.width, stems)
+        if c.detail:
+            self.read_levels = nn.ModuleList(nn.Linear(stems * c.channels * n, c.width, bias=False) for n in sizes[:-1])
+            self.mixture_detail = Detail(planes, c.detail, c.width, sizes, stems)
+            self.stem_detail = Detail(c.channels + 3, c.detail, c.width, sizes, stems)
         self._start_small()
         self._set_curves()
 
@@ -146,6 +151,8 @@ class Forge(nn.Module):
         for linear in [*self.write_masks, *self.write_gains, *self.write_ratio]:
             nn.init.normal_(linear.weight, std=0.01)
             nn.init.zeros_(linear.bias)
+        if self.config.detail:
+            silence(self.read_levels)
         for name, weight in self.blocks.named_parameters():
             if name.endswith(("attention.out.weight", "mlp.down.weight", "mixer.up.weight")):
                 nn.init.normal_(weight, std=0.5 * weight.shape[1] ** -0.5 / len(self.blocks) ** 0.5)
@@ -192,21 +199,24 @@ class Forge(nn.Module):
         return torch.cat([power, half + cross, half - cross], dim=1).clamp_(min=0), wave
 
     @torch.no_grad()
-    def _mixture_features(self, mixture: Tensor) -> list[Tensor]:
+    def _mixture_features(self, mixture: Tensor) -> tuple[list[Tensor], Tensor]:
+        """What each band reads, and the logarithms among it as (batch, plane, frame, group)."""
         power, wave = self._planes(mixture / self.data_curve)  # (batch, plane, frame, frequency)
         logs = (torch.cat([power[..., : self.low], self.pool(power)], dim=-1) + FLOOR).log()
         squashed = wave * (-0.35 * logs[:, -wave.shape[1] :, :, : self.low]).exp()
         parts = torch.cat([squashed.real, squashed.imag], dim=1)
         logs = 0.25 * logs
         cuts = [torch.cat([logs[..., a:b], parts[..., a:b]], dim=1) for a, b in self.spans] + [logs[..., self.low :]]
-        return [cut.transpose(1, 2).flatten(2) for cut in cuts]
+        return [cut.transpose(1, 2).flatten(2) for cut in cuts], logs
 
-    def _stem_features(self, shown: Tensor) -> list[Tensor]:
+    def _stem_features(self, shown: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The same of the stems shown: logarithms as (batch, stem, channel, frame, group)."""
         wave = torch.view_as_real(shown[..., : self.low]).movedim(-1, 3)  # (batch, stem, channel, 2, frame, bin)
         wave = wave.flatten(1, 3)
         power = shown.real.square() + shown.imag.square()
-        logs = 0.25 * (self.pool(power).flatten(1, 2) + FLOOR).log()
-        return [cut.transpose(1, 2).flatten(2) for cut in [*(wave[..., a:b] for a, b in self.spans), logs]]
+        logs = 0.25 * (torch.cat([power[..., : self.low], self.pool(power)], dim=-1) + FLOOR).log()
+        cuts = [*(wave[..., a:b] for a, b in self.spans), logs[..., self.low :].flatten(1, 2)]
+        return [cut.transpose(1, 2).flatten(2) for cut in cuts], logs
 
     def _state_features(self, sigma: Tensor, hidden: Tensor, given: bool) -> Tensor:
         c_noise = sigma.clamp(min=1e-4).log() / 4  # EDM Table 1
@@ -241,11 +251,14 @@ class Forge(nn.Module):
         bool; prompt: (batch, prompt_width) embedding or None.
         """
         features = [torch.zeros((), device=self.band.device)] * len(self.band)
+        around = levels = None
         if mixture is not None:
-            features = [read(x) for read, x in zip(self.read_mixture, self._mixture_features(mixture), strict=True)]
+            parts, around = self._mixture_features(mixture)
+            features = [read(x) for read, x in zip(self.read_mixture, parts, strict=True)]
             batch, frames = mixture.shape[0], mixture.shape[2]
         if stems is not None and sigma is not None and hidden is not None:
-            shown = [read(x) for read, x in zip(self.read_stems, self._stem_features(stems), strict=True)]
+            parts, levels = self._stem_features(stems)
+            shown = [read(x) for read, x in zip(self.read_stems, parts, strict=True)]
             features = [a + b for a, b in zip(features, shown, strict=True)]
             batch, frames = stems.shape[0], stems.shape[3]
         if sigma is None or hidden is None:
@@ -255,11 +268,27 @@ class Forge(nn.Module):
         if prompt is not None:
             state = state + self.read_prompt(prompt)[:, None]
         x = torch.stack([band + state for band in features], dim=1) + self.band
+        if self.config.detail and levels is not None:
+            x = x + read_levels(self.read_levels, levels * ~hidden[:, :, None, None, None], self.spans)
         for block in self.blocks:
             x = block(x)
-        return self._write(self.norm(x), stems is not None)
+        x = self.norm(x)
+        return self._write(x, levels is not None, self._past_tokens(x, around, levels, sigma))
 
-    def _write(self, x: Tensor, shown: bool) -> Outputs:
+    def _past_tokens(
+        self, x: Tensor, around: Tensor | None, levels: Tensor | None, sigma: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What local patterns add to masks, ratios and gains, (batch, stem, 1, frame, group) each, or nothing."""
+        masks = ratio = gains = x.new_zeros(())
+        if self.config.detail and around is not None:
+            said = self.mixture_detail(around, x)[:, :, :, None]
+            masks, ratio = said[:, :, 0], said[:, :, 1, ..., : self.low]
+        if self.config.detail and levels is not None:
+            said = self.stem_detail(stem_planes(levels, around, sigma), x)[:, :, :, None]
+            masks, gains = masks + said[:, :, 0], said[:, :, 1]
+        return masks, ratio, gains
+
+    def _write(self, x: Tensor, shown: bool, past: tuple[Tensor, Tensor, Tensor]) -> Outputs:
         tokens, lead = x.unbind(1), (len(self.names), self.channels)
 
         def write(heads: nn.ModuleList, parts: tuple[int, ...]) -> Tensor:
@@ -267,12 +296,12 @@ class Forge(nn.Module):
             return torch.cat(out, dim=-1).movedim(1, len(parts) + 1)  # (batch, *parts, frame, group)
 
         activity = self.write_activity(x.transpose(1, 2).flatten(2)).float().transpose(1, 2)
-        gains = write(self.write_gains, lead) if shown else None
-        ratio = torch.complex(*write(self.write_ratio, (2, *lead)).unbind(1))
+        gains = write(self.write_gains, lead) + past[2] if shown else None
+        real, imag = write(self.write_ratio, (2, *lead)).unbind(1)
         gate = torch.tensor(self.config.gate, device=x.device).expand(len(self.names))[:, None]
         closed = (gate * functional.logsigmoid(activity))[:, :, None, :, None]
-        masks = write(self.write_masks, lead) + closed
-        return Outputs(masks, ratio * closed.exp(), gains, activity)
+        masks = write(self.write_masks, lead) + past[0] + closed
+        return Outputs(masks, torch.complex(real + past[1], imag) * closed.exp(), gains, activity)
 
     def combine(
         self,

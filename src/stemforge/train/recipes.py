@@ -20,6 +20,7 @@ from stemforge.models.forge import Forge
 from stemforge.models.glow import Flows
 from stemforge.models.msdm import Isdm, Msdm
 from stemforge.models.registry import ARCHITECTURES
+from stemforge.train import loss
 from stemforge.train.captioned import CaptionedCrops
 from stemforge.train.data import Batch, Batches, Crops, Song, Variety
 from stemforge.train.diffusion import Windows, diffusion_loss
@@ -78,6 +79,8 @@ def compile_in_place(network: nn.Module) -> None:
     """
     for part in network.blocks if isinstance(network, Forge) else (network,):
         part.compile(dynamic=False)
+    if isinstance(network, Forge):
+        loss.compile_in_place()
 
 
 def peaks_of(config: TrainConfig, count: int) -> tuple[float, ...]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from stemforge.models.forge import FLOOR
+from stemforge.models.detail import FLOOR
+from stemforge.models.forge import Forge
 
 
 class _Layout(NamedTuple):
@@ -28,9 +30,20 @@ _LAYOUTS = {
     r"read_stems\.\d+\.weight": _Layout(1, 1, 0),
     r"read_state\.weight": _Layout(1, 1, 1),
     r"write_(masks|gains)\.\d+\.(weight|bias)": _Layout(0, 1, 0),
+    r"read_levels\.\d+\.weight": _Layout(1, 1, 0),
+    r"(mixture|stem)_detail\.weigh\.\d+\.(weight|bias)": _Layout(0, 1, 0),
     r"write_ratio\.\d+\.(weight|bias)": _Layout(0, 2, 0),
     r"write_activity\.(weight|bias)": _Layout(0, 1, 0),
 }
+
+
+def detailed(network: Forge, detail: int) -> Forge:
+    """The network with so many local patterns past its tokens, which say nothing yet; itself where it has any."""
+    if network.config.detail or not detail:
+        return network
+    grown = Forge(replace(network.config, detail=detail))
+    grown.load_state_dict(grown.state_dict() | network.state_dict())
+    return grown
 
 
 def refitted(

@@ -24,7 +24,7 @@ from stemforge.errors import TrainingError
 from stemforge.models.forge import Forge
 from stemforge.train.data import Batch, Batches, parts_of, quarantine_of
 from stemforge.train.recipes import Trained, loss_of, network_of, optimizers_of, peaks_of, to_device
-from stemforge.train.surgery import alone, refitted
+from stemforge.train.surgery import alone, detailed, refitted
 
 log = logging.getLogger("stemforge")
 
@@ -146,6 +146,8 @@ def adopt(run: Run, network: nn.Module) -> None:
     Raises:
         RuntimeError, ValueError: it differs in more.
     """
+    if isinstance(network, Forge) and isinstance(run.network, Forge):
+        network = detailed(network, run.network.config.detail)
     weights: Mapping[str, Tensor] = network.state_dict()
     if isinstance(network, Forge) and _hears(run.network) and not _hears(network):
         unheard = {"read_prompt.weight": run.network.state_dict()["read_prompt.weight"]}

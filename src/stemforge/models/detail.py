@@ -1,0 +1,93 @@
+"""A way past the tokens: what a point of time and frequency, and those around it, say of themselves.
+
+A token describes a whole band of a frame in a few hundred numbers, too few for each partial of a chord. Here two small
+convolutions over logarithms of power find local patterns (a ridge, an onset, a gap), and the tokens say, for each stem
+and each run of neighbouring groups, what such a pattern means there.
+"""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional
+
+FLOOR = 1e-6
+"""Added to powers before their logarithm: what a hidden stem reads as."""
+RUN = 16
+"""Neighbouring groups that share what the tokens say."""
+INNER = 16
+"""Maps between the two convolutions."""
+SAID = 2
+"""Numbers that are said of each group."""
+
+
+class Detail(nn.Module):
+    """Local patterns of planes, weighed by tokens. Says 0 until it is trained.
+
+    planes: maps that are read; maps: patterns; sizes: groups of each band; stems: of each, SAID numbers a group.
+    """
+
+    def __init__(self, planes: int, maps: int, width: int, sizes: list[int], stems: int) -> None:
+        super().__init__()
+        self.sizes, self.maps, self.stems = sizes, maps, stems
+        self.first = nn.Conv2d(planes, INNER, (3, 5), padding=(1, 2))
+        self.second = nn.Conv2d(INNER, maps, (5, 3), padding=(6, 1), dilation=(3, 1))
+        self.weigh = nn.ModuleList(nn.Linear(width, stems * SAID * maps * -(-n // RUN)) for n in sizes)
+        silence(self.weigh)
+
+    def patterns(self, planes: Tensor) -> list[Tensor]:
+        """(item, plane, frame, group) -> of each band (item, frame, run, map, group of the run)."""
+        found = self.second(functional.gelu(self.first(planes)))
+        cuts = torch.split(functional.gelu(found), self.sizes, dim=-1)
+        padded = (functional.pad(cut, (0, -cut.shape[-1] % RUN)) for cut in cuts)
+        return [rearrange(cut, "b k t (s g) -> b t s k g", g=RUN) for cut in padded]
+
+    def forward(self, planes: Tensor, tokens: Tensor) -> Tensor:
+        """What is said of each group: (batch, stem, SAID, frame, group).
+
+        planes: (batch or batch * stem, plane, frame, group), the same for all stems or one each; tokens: (batch, band,
+        frame, width).
+        """
+        said = []
+        for found, weigh, token, size in zip(
+            self.patterns(planes), self.weigh, tokens.unbind(1), self.sizes, strict=True
+        ):
+            order = "b t (i o s k) -> (b i) t s o k" if len(planes) > len(tokens) else "b t (i o s k) -> b t s (i o) k"
+            weights = rearrange(weigh(token), order, i=self.stems, o=SAID, k=self.maps)
+            each = weights @ found.to(weights.dtype) / self.maps
+            said.append(rearrange(each, "b t s o g -> b o t (s g)")[..., :size])
+        whole = torch.cat(said, dim=-1).float()
+        return whole.reshape(len(tokens), self.stems, SAID, *whole.shape[2:])
+
+
+def silence(layer: nn.Module) -> None:
+    """Set all weights to 0: it says nothing until it is trained."""
+    for weight in layer.parameters():
+        nn.init.zeros_(weight)
+
+
+def read_levels(readers: nn.ModuleList, levels: Tensor, spans: list[tuple[int, int]]) -> Tensor:
+    """What the tokens read of the power of each bin of each stem; nothing in the top band, which they read anyhow.
+
+    levels: (batch, stem, channel, frame, group); spans: first and last group of each band below the top. Returns
+    (batch, band, frame, width).
+    """
+    cuts = (levels[..., a:b].permute(0, 3, 1, 2, 4).flatten(2) for a, b in spans)
+    read = torch.stack([linear(cut) for linear, cut in zip(readers, cuts, strict=True)], dim=1)
+    return functional.pad(read, (0, 0, 0, 0, 0, 1))
+
+
+def stem_planes(levels: Tensor, mixture: Tensor | None, sigma: Tensor) -> Tensor:
+    """What the patterns of a stem are sought in: its power, that of all others, of the mixture, and its noise level.
+
+    levels: (batch, stem, channel, frame, group), a quarter of the logarithm of power + FLOOR; mixture: (batch, plane,
+    frame, group), the same of left, right, middle and side, or of one channel; sigma: (batch, stem, frame). Returns
+    (batch * stem, channel + 3, frame, group).
+    """
+    power = ((4 * levels).exp() - FLOOR).mean(dim=2)
+    others = 0.25 * ((power.sum(dim=1, keepdim=True) - power).clamp(min=0) + FLOOR).log()
+    middle = 2 * (levels.shape[2] - 1)
+    around = torch.zeros_like(others) if mixture is None else mixture[:, middle, None].expand_as(others)
+    noise = (sigma.clamp(min=1e-4).log() / 4)[..., None].expand_as(others)
+    return torch.cat([levels, torch.stack([others, around, noise], dim=2)], dim=2).flatten(0, 1)
