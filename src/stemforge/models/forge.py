@@ -11,6 +11,7 @@ music a spectrum d(f):
 
 with real gains a, complex r and softmax masks m. With all stems hidden and a mixture given, one evaluation is the
 least-squares separator. A frame of the spectrum is four tokens, one a band; the top band is pooled over neighbours.
+Four tokens cannot tell of each partial of a chord: `detail.Detail` goes past them.
 """
 
 from __future__ import annotations
