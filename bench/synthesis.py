@@ -25,7 +25,7 @@ from stemforge.audio.io import read
 from stemforge.audio.resample import to_channels, to_rate
 from stemforge.devices import keep_memory
 from stemforge.inference.settings import default
-from stemforge.tasks.coherence import beat_f_measure, features
+from stemforge.tasks.coherence import Features, compare, features
 from stemforge.tasks.evaluate import find_stem, list_songs
 from stemforge.tasks.fad import embed, fad
 from stemforge.tasks.generate import generate
@@ -33,6 +33,7 @@ from stemforge.tasks.impute import impute
 from stemforge.types import Audio, Stems
 
 FOUR = ("bass", "drums", "guitar", "piano")
+KINDS = ("beat", "chroma")
 
 
 def excerpts(songs: Path, names: tuple[str, ...], rate: int, seconds: float, count: int, needed: int) -> list[Tensor]:
@@ -92,49 +93,68 @@ def run_generate(args: argparse.Namespace) -> None:
     for i, name in enumerate(network.names):
         ours, theirs = (10 * np.log10([float(x[i].square().mean()) + 1e-9 for x in xs]) for xs in (made, real))
         print(f"level of {name:8} generated {np.median(ours):6.1f} dB, real {np.median(theirs):6.1f} dB")
+        print(f"  sounding in {100 * sounding([x[i] for x in made], network.rate):.0f}% of seconds, "
+              f"real {100 * sounding([x[i] for x in real], network.rate):.0f}%")  # fmt: skip
     flat = torch.stack([x.sum((0, 1)) for x in made])
     alike = (torch.corrcoef(flat) - torch.eye(len(flat))).abs().max()
     print(f"largest correlation of two pieces {float(alike):.2f}")
 
 
+def sounding(stems: list[Tensor], rate: int) -> float:
+    """Share of the seconds of (channel, time) that are louder than -45 dBFS."""
+    seconds = torch.cat([x[:, : x.shape[-1] // rate * rate].unflatten(-1, (-1, rate)) for x in stems], dim=1)
+    return float((seconds.square().mean(dim=(0, 2)) > 10**-4.5).float().mean())
+
+
 def run_impute(args: argparse.Namespace) -> None:
-    """Sub-FAD and beat coherence of each subset of four stems."""
+    """Sub-FAD and coherence of each subset of four stems, and in how many the imputed ones are nearest to the real."""
     network = checkpoints.network_of(checkpoints.find(args.checkpoint))
     real = [x[:4] for x in excerpts(args.songs, FOUR, network.rate, args.seconds, args.count, 4)]
     judge = Judge([x.sum(0) for x in real], network.rate)
     sampling = default("impute", network.conditional).changed(steps=args.steps, sigma_max=args.sigma_max)
-    print(f"{len(real)} excerpts of {args.seconds:g} s, {sampling.evaluations} calls")
-    print(f"{'given':22} imputed  given  +noise  others' | beats: imputed  others'  real")
-    for size in (1, 2, 3):
-        for given in combinations(range(4), size):
-            if args.given and "+".join(FOUR[k] for k in given) not in args.given:
-                continue
-            rest = [k for k in range(4) if k not in given]
-            names = tuple(FOUR[k] for k in given)
-            fill = tuple(FOUR[k] for k in rest)
-            made = [
-                impute(network, Stems(names, x[list(given)], network.rate), sampling, fill=fill, seed=i).samples
-                for i, x in enumerate(real)
-            ]
-            kept = [x[list(given)].sum(0) for x in real]
-            others = [real[(i + 5) % len(real)][rest].sum(0) for i in range(len(real))]
-            true = [x[rest].sum(0) for x in real]
-            noise = [torch.randn(t.shape) * t.square().mean().sqrt() for t in true]
-            new = [x.sum(0) for x in made]
-            sums = [[a + b for a, b in zip(kept, rows, strict=True)] for rows in (new, noise, others)]
-            distances = [judge.distance(rows) for rows in (sums[0], kept, *sums[1:])]
-            beats = [beat(kept, rows, network.rate) for rows in (new, others, true)]
-            print(f"{'+'.join(names):22} " + "  ".join(f"{d:6.1f}" for d in distances) + " |        "
-                  + "    ".join(f"{b:.2f}" for b in beats), flush=True)  # fmt: skip
-
-
-def beat(given: list[Tensor], made: list[Tensor], rate: int) -> float:
-    """Mean F-measure of beats."""
-    values = [
-        beat_f_measure(features(None, Audio(a, rate)).beats, features(None, Audio(b, rate)).beats)
-        for a, b in zip(given, made, strict=True)
+    alone = [
+        generate(network, args.seconds, sampling, seed=1000 + i, stems=FOUR).samples[..., : x.shape[-1]]
+        for i, x in enumerate(real)
     ]
-    return float(np.mean([v for v in values if v is not None]))
+    print(f"{len(real)} excerpts of {args.seconds:g} s, {sampling.evaluations} calls")
+    print(f"{'given':22} imputed  alone  +noise  +indep  +others | beats: imputed others real | chroma: the same")
+    best = subsets = 0
+    for given in (g for size in (1, 2, 3) for g in combinations(range(4), size)):
+        if args.given and "+".join(FOUR[k] for k in given) not in args.given:
+            continue
+        rest = [k for k in range(4) if k not in given]
+        names, fill = tuple(FOUR[k] for k in given), tuple(FOUR[k] for k in rest)
+        kept, true = [x[list(given)] for x in real], [x[rest] for x in real]
+        made = []
+        for i, x in enumerate(kept):
+            stems = impute(network, Stems(names, x, network.rate), sampling, fill=fill, seed=i)
+            made.append(torch.stack([stems.samples[stems.names.index(name)] for name in fill]))
+        others = [true[(i + 5) % len(true)] for i in range(len(true))]
+        noise = [torch.randn(1, *x.shape[1:]) * x.sum(0).square().mean().sqrt() for x in true]
+        sums = [
+            [a.sum(0) + b.sum(0) for a, b in zip(kept, rows, strict=True)]
+            for rows in (made, [0 * x for x in true], noise, [x[rest] for x in alone], others)
+        ]
+        distances = [judge.distance(rows) for rows in sums]
+        figures = coherences(names, fill, kept, (made, others, true), network.rate)
+        best, subsets = best + (distances[0] < min(distances[1:4])), subsets + 1
+        print(f"{'+'.join(names):22} " + "  ".join(f"{d:6.1f}" for d in distances) + " | " + figures, flush=True)
+    print(f"imputed stems nearer than none, noise and independent ones in {best} of {subsets}")
+
+
+def coherences(
+    given: tuple[str, ...], fill: tuple[str, ...], kept: list[Tensor], rows: tuple[list[Tensor], ...], rate: int
+) -> str:
+    """Mean F-measure of beats and mean correlation of chroma of what was given with each row."""
+
+    def heard(names: tuple[str, ...], x: Tensor) -> Features:
+        pitched = [k for k, name in enumerate(names) if name != "drums"]
+        return features(Audio(x[pitched].sum(0), rate) if pitched else None, Audio(x.sum(0), rate))
+
+    asked = [heard(given, x) for x in kept]
+    found = [[compare("", a, heard(fill, x)) for a, x in zip(asked, row, strict=True)] for row in rows]
+    means = [[[value for c in row if (value := getattr(c, kind)) is not None] for row in found] for kind in KINDS]
+    return " | ".join("  ".join(f"{np.mean(v):5.2f}" if v else "    -" for v in kind) for kind in means)
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 python scripts/average_checkpoints.py OUT runs/forge=0.5 forge=0.5      # a folder or a name each, and its share
 
-Stems that only the first has stay as they are there.
+Stems and local patterns that only the first has stay as they are there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from stemforge import checkpoints
-from stemforge.train.surgery import refitted
+from stemforge.train.surgery import detailed, refitted
 
 Weights = dict[str, torch.Tensor]
 
@@ -40,9 +40,10 @@ def main() -> None:
     networks: list[Any] = [checkpoints.network_of(checkpoints.find(part.rpartition("=")[0])) for part in args.parts]
     first = networks[0]
     for network, share in zip(networks, shares, strict=True):
-        weights = network.state_dict()
+        weights = detailed(network, first.config.detail).state_dict()
         if network.names != first.names:
             weights = as_in(first.state_dict(), first.names, weights, network.names)
+        weights |= {name: first.state_dict()[name] for name in weights.keys() - network.state_dict().keys()}
         for name, weight in weights.items():
             total[name] = total.get(name, torch.zeros_like(weight)) + weight * (share / sum(shares))
     args.out.mkdir(parents=True, exist_ok=True)
