@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
@@ -28,8 +30,10 @@ from stemforge.train.surgery import alone, detailed, refitted
 
 log = logging.getLogger("stemforge")
 
-READERS, AHEAD = 2, 4
-"""Threads that read batches, and how many batches wait: a slow disk must not stop the step."""
+READERS, AHEAD = 2, 2
+"""Threads that read batches, and how many batches wait for each: a slow disk must not stop the step."""
+MOST_READERS = 16
+"""So many where a GPU computes and the processor has nothing else to do: a crop takes it 10 ms a second of sound."""
 LOST = 10
 """So many steps in a row whose gradients are not finite end the run; fewer are left out."""
 
@@ -201,14 +205,14 @@ def fit(run: Run, batches: Batches, fabric: Fabric) -> Iterator[Step]:
     if run.scale and (scaler := _scaler(fabric)) is not None:
         scaler.load_state_dict(run.scale)
     files, part = quarantine_of(batches.songs), (fabric.global_rank, fabric.world_size)
-    with ThreadPoolExecutor(READERS) as ahead:
-        coming = deque(ahead.submit(batches.batch, run.index + k, part) for k in range(AHEAD))
+    with _readers(fabric) as (ahead, waiting):
+        coming = deque(ahead.submit(batches.batch, run.index + k, part) for k in range(waiting))
         try:
             while run.index < config.steps:
                 since = time.perf_counter()
                 batch = coming.popleft().result()
                 waited = time.perf_counter() - since
-                coming.append(ahead.submit(batches.batch, run.index + AHEAD, part))
+                coming.append(ahead.submit(batches.batch, run.index + waiting, part))
                 step = _step(run, model, optimizers, batch, fabric)
                 lost = lost + 1 if step.skipped else 0
                 if lost == LOST:
@@ -220,6 +224,18 @@ def fit(run: Run, batches: Batches, fabric: Fabric) -> Iterator[Step]:
                 yield replace(step, waited=waited)
         finally:
             ahead.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _readers(fabric: Fabric) -> Iterator[tuple[ThreadPoolExecutor, int]]:
+    """Threads that read, and how many batches they read ahead."""
+    if fabric.device.type == "cpu":
+        pool, count = ThreadPoolExecutor(READERS), READERS
+    else:  # one thread of torch each: there are as many readers as cores
+        count = max(READERS, min(MOST_READERS, (os.cpu_count() or 1) // fabric.world_size))
+        pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
+    with pool:
+        yield pool, AHEAD * count
 
 
 def _step(run: Run, model: Any, optimizers: list[Any], batch: Batch, fabric: Fabric) -> Step:  # noqa: ANN401
