@@ -15,9 +15,10 @@ from torch import Tensor
 from stemforge.cli import generate_run
 from stemforge.cli.main import main
 from stemforge.errors import InputError, StemforgeError, UsageError
+from stemforge.inference.given import NearlySumsTo
 from stemforge.inference.settings import FORGE, OFFICIAL, Sampling
 from stemforge.models.forge import Forge
-from stemforge.separators.diffusion import METHODS, DiffusionSeparator
+from stemforge.separators.diffusion import METHODS, DiffusionSeparator, overshoot
 from stemforge.tasks.gather import adapted
 from stemforge.tasks.generate import generate, windows_in
 from stemforge.tasks.impute import impute
@@ -173,6 +174,21 @@ def test_impossible_likelihoods_are_refused(values: dict[str, object]) -> None:
     """Unknown methods and stems, and a likelihood without width, are usage errors."""
     with pytest.raises(UsageError):
         DiffusionSeparator(Pointwise(), **{"method": "gaussian", "sampling": STEP, **values})
+
+
+def test_too_few_steps_of_the_gaussian_likelihood_are_refused() -> None:
+    """A step of Euler multiplies what stems lack of the mixture by 1 - overshoot, which grows above 2."""
+    x, mixture, sampling = torch.zeros(1, 4, 1, 8), torch.ones(1, 1, 1, 8), Sampling("euler", "karras", 1, 0.2, 0.5)
+    sampling = sampling.changed(steps=2, churn=0.4)
+    first, second = sampling.sigmas()[:2]
+    given, churned = NearlySumsTo(mixture, 0.75, 0.5), first * 1.2
+    moved = x + given.steer(x, torch.zeros_like(x), churned) * (second - churned)
+    lacks = float((mixture - moved.sum(dim=1, keepdim=True)).mean())
+    assert lacks == pytest.approx(1 - overshoot(sampling, 4, 0.75, 0.5), abs=1e-6)
+    for settings in (FORGE, OFFICIAL):
+        assert overshoot(settings["gaussian"], 6, 0.75, 0.5) < 2
+    with pytest.raises(UsageError, match=r"30 steps with churn 40 .* Give more --steps"):
+        DiffusionSeparator(Pointwise(), method="gaussian", sampling=OFFICIAL["gaussian"].changed(steps=30), gamma=0.6)
 
 
 @pytest.mark.parametrize("settings", [*FORGE.values(), *OFFICIAL.values()])

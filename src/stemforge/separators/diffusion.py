@@ -70,7 +70,7 @@ class DiffusionSeparator:
     A network of one channel takes stereo songs with both sides as one batch that shares its noise.
 
     Raises:
-        UsageError: unknown method or stem, or a value outside of its range.
+        UsageError: unknown method or stem, a value outside of its range, or too few steps for the Gaussian likelihood.
     """
 
     def __init__(
@@ -94,6 +94,11 @@ class DiffusionSeparator:
             raise UsageError(f"pinned stem '{pinned}': this checkpoint has {', '.join(network.names)}; or give {ALL}.")
         if gamma <= 0:
             raise UsageError(f"gamma {gamma:g}: must be more than 0. Try --gamma 0.75.")
+        if method == "gaussian" and overshoot(sampling, len(network.names), gamma, factor) > 2:
+            raise UsageError(
+                f"method gaussian: {sampling.steps} steps with churn {sampling.churn:g} step over the mixture and away "
+                "from it. Give more --steps, --churn 0, or a larger --gamma."
+            )
         self.names, self.rate, self.channels = tuple(network.names), network.rate, max(network.channels, 2)
         self.method, self.sampling, self.seed, self.on_step = method, sampling, seed, on_step
         self.device = torch.device(device)
@@ -159,6 +164,18 @@ class DiffusionSeparator:
         stems = torch.nn.functional.pad(rows, (0, shape[-1] - rows.shape[-1]))
         known = torch.arange(shape[-1], device=y.device) < rows.shape[-1]
         return Both(Observed(stems, known), given)
+
+
+def overshoot(sampling: Sampling, stems: int, gamma: float, factor: float) -> float:
+    """Largest share of what stems lack of the mixture that a Gaussian likelihood adds in a step: above 2 they diverge.
+
+    A step from sigma to sigma' adds factor (sigma - sigma') / (gamma^2 sigma) of it to each stem. The last one, to 0,
+    does not count: what is left there is as small as the last noise, and shared out afterwards.
+    """
+    sigmas = sampling.sigmas()[:-1]
+    churned = sigmas[:-1] * (1 + min(sampling.churn / sampling.steps, 2**0.5 - 1))
+    falls = 1 - sigmas[1:] / churned
+    return float(stems * factor / gamma**2 * falls.max()) if len(falls) else 0.0
 
 
 def sampling_separator(
