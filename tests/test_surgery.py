@@ -44,13 +44,18 @@ def test_another_order_is_the_same_network(detail: int):
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-6)
 
 
-def test_a_new_stem_changes_nothing_of_the_others():
-    """Without a mixture the estimates of the old stems are the same with a new one beside them, whatever it holds."""
-    old = awake()
+@pytest.mark.parametrize("detail", [0, 3])
+def test_a_new_stem_changes_nothing_of_the_others(detail: int):
+    """Without a mixture the estimates of the old stems are the same with a new one beside them, whatever it holds.
+
+    Local patterns hear the sum of all other stems, so with them the new one must be hidden.
+    """
+    old = awake(detail=detail)
     new = moved(old, ("vocals", *OLD))
     torch.manual_seed(2)
     x, sigma = 0.1 * torch.randn(1, 4, 2, 900), torch.tensor([[0.5, 0.3, 0.7, 0.0]])[..., None]
-    after = new.denoise(x, sigma)[:, 1:]
+    hidden = torch.tensor([[bool(detail), False, False, False]])
+    after = new.denoise(x, sigma, hidden=hidden)[:, 1:]
     torch.testing.assert_close(after, old.denoise(x[:, 1:], sigma[:, 1:]), rtol=1e-4, atol=1e-6)
     assert new.separate(x.sum(1))[:, 0].abs().max() > 0
 

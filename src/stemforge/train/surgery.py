@@ -53,7 +53,8 @@ def refitted(
 
     What a stem of both says and is told is copied. A stem that is only in `new` speaks with its fresh weights and is
     not listened to yet (zeros, which training moves at once): so without a mixture the estimates of the other stems
-    are what they were. Stems that are only in `old` are dropped.
+    are what they were; with local patterns, which hear the sum of all others, as long as it is hidden. Stems that are
+    only in `old` are dropped.
 
     Args:
         weights: of the network with stems `old`.
