@@ -14,7 +14,7 @@ from stemforge.audio.windows import split
 from stemforge.audio.writer import Encoding, StemWriter, Written
 from stemforge.cli import console, pages
 from stemforge.cli.options import Output, choice, seed_of
-from stemforge.devices import LOADING, check_name, choose, memory_errors
+from stemforge.devices import LOADING, check_name, choose, keep_memory, memory_errors
 from stemforge.errors import UsageError
 from stemforge.report import songs
 from stemforge.tasks import files
@@ -84,6 +84,8 @@ class Session:
     def network(self) -> Joint:
         """Built when it is needed. Raises CheckpointError, and UsageError for a network that cannot sample."""
         _ = self.sha256
+        if self.device.type == "cpu":
+            keep_memory()
         with memory_errors(self.device, LOADING):
             network = checkpoints.network_of(self.checkpoint).to(self.device)
         if not hasattr(network, "denoise"):
