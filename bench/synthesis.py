@@ -15,6 +15,7 @@ import argparse
 from collections.abc import Iterable
 from itertools import combinations
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ from stemforge.types import Audio, Stems
 
 FOUR = ("bass", "drums", "guitar", "piano")
 KINDS = ("beat", "chroma")
+Row = TypeVar("Row")
 
 
 def excerpts(songs: Path, names: tuple[str, ...], rate: int, seconds: float, count: int, needed: int) -> list[Tensor]:
@@ -129,30 +131,38 @@ def run_impute(args: argparse.Namespace) -> None:
         for i, x in enumerate(kept):
             stems = impute(network, Stems(names, x, network.rate), sampling, fill=fill, seed=i)
             made.append(torch.stack([stems.samples[stems.names.index(name)] for name in fill]))
-        others = [true[(i + 5) % len(true)] for i in range(len(true))]
+        others = elsewhere(true)
         noise = [torch.randn(1, *x.shape[1:]) * x.sum(0).square().mean().sqrt() for x in true]
         sums = [
             [a.sum(0) + b.sum(0) for a, b in zip(kept, rows, strict=True)]
             for rows in (made, [0 * x for x in true], noise, [x[rest] for x in alone], others)
         ]
         distances = [judge.distance(rows) for rows in sums]
-        figures = coherences(names, fill, kept, (made, others, true), network.rate)
+        figures = coherences(names, fill, (kept, made, true), network.rate)
         best, subsets = best + (distances[0] < min(distances[1:4])), subsets + 1
         print(f"{'+'.join(names):22} " + "  ".join(f"{d:6.1f}" for d in distances) + " | " + figures, flush=True)
     print(f"imputed stems nearer than none, noise and independent ones in {best} of {subsets}")
 
 
+def elsewhere(rows: list[Row]) -> list[Row]:
+    """For each excerpt what another one has."""
+    return [rows[(i + 5) % len(rows)] for i in range(len(rows))]
+
+
 def coherences(
-    given: tuple[str, ...], fill: tuple[str, ...], kept: list[Tensor], rows: tuple[list[Tensor], ...], rate: int
+    given: tuple[str, ...], fill: tuple[str, ...], rows: tuple[list[Tensor], list[Tensor], list[Tensor]], rate: int
 ) -> str:
-    """Mean F-measure of beats and mean correlation of chroma of what was given with each row."""
+    """Mean F-measure of beats and mean correlation of chroma of what was given with what is beside it.
+
+    rows: the stems given, made and true of each excerpt; beside them come the true ones of other excerpts.
+    """
 
     def heard(names: tuple[str, ...], x: Tensor) -> Features:
         pitched = [k for k, name in enumerate(names) if name != "drums"]
         return features(Audio(x[pitched].sum(0), rate) if pitched else None, Audio(x.sum(0), rate))
 
-    asked = [heard(given, x) for x in kept]
-    found = [[compare("", a, heard(fill, x)) for a, x in zip(asked, row, strict=True)] for row in rows]
+    asked, made, true = ([heard(names, x) for x in row] for names, row in zip((given, fill, fill), rows, strict=True))
+    found = [[compare("", *pair) for pair in zip(asked, row, strict=True)] for row in (made, elsewhere(true), true)]
     means = [[[value for c in row if (value := getattr(c, kind)) is not None] for row in found] for kind in KINDS]
     return " | ".join("  ".join(f"{np.mean(v):5.2f}" if v else "    -" for v in kind) for kind in means)
 

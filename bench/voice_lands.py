@@ -18,13 +18,11 @@ from torch import Tensor
 from vocals import RATE, active_rms, middle, phrases, voice
 
 from stemforge import checkpoints
-from stemforge.audio.metrics import ACTIVE_RMS, si_sdr
+from stemforge.audio.metrics import active_gains
 from stemforge.devices import keep_memory
 from stemforge.tasks.evaluate import list_songs
 from stemforge.tasks.separate import separate
 from stemforge.types import Audio, Separator
-
-WINDOW = 4 * RATE
 
 
 def shares(plain: dict[str, Tensor], sung: dict[str, Tensor], spoken: Tensor) -> dict[str, float]:
@@ -33,16 +31,11 @@ def shares(plain: dict[str, Tensor], sung: dict[str, Tensor], spoken: Tensor) ->
 
 
 def losses(refs: dict[str, Tensor], plain: dict[str, Tensor], sung: dict[str, Tensor]) -> dict[str, list[float]]:
-    """SI-SDR in dB that each stem loses, window by window."""
-    found: dict[str, list[float]] = {}
-    for name, ref in refs.items():
-        for start in range(0, ref.shape[-1] - WINDOW + 1, WINDOW // 2):
-            x, a, b = (
-                t[:, start : start + WINDOW].mean(dim=0).double().numpy() for t in (ref, plain[name], sung[name])
-            )
-            if np.sqrt(np.mean(x**2)) > ACTIVE_RMS:
-                found.setdefault(name, []).append(si_sdr(a, x) - si_sdr(b, x))
-    return found
+    """SI-SDR in dB that each stem but `other` loses, window by window: the improvement before less that after."""
+    wanted, before, after = ({name: x[name].mean(dim=0).double().numpy() for name in refs} for x in (refs, plain, sung))
+    gained, left = (active_gains(wanted, heard, RATE) for heard in (before, after))
+    pairs = {name: zip(gained[name], left[name], strict=True) for name in gained if name != "other"}
+    return {name: [a - b for a, b in values] for name, values in pairs.items()}
 
 
 def parted(separator: Separator, mixture: Tensor) -> dict[str, Tensor]:
@@ -72,7 +65,7 @@ def main() -> None:
         spoken = voice(files, rest.shape[-1], number) * active_rms(rest) * 10 ** (args.level / 20)
         plain, sung = parted(separator, rest), parted(separator, rest + spoken)
         landed.append(shares(plain, sung, spoken))
-        refs = {name: x for name, x in stems.items() if name in plain and name != "other"}
+        refs = {name: x for name, x in stems.items() if name in plain}
         for name, values in losses(refs, plain, sung).items():
             lost.setdefault(name, []).extend(values)
     mean = {name: float(np.mean([song[name] for song in landed])) for name in landed[0]}
