@@ -48,6 +48,11 @@ def slope(denoise: Denoise, x: Tensor, sigma: Tensor, given: Given) -> Tensor:
     return given.steer(x, (x - denoise(x, sigma)) / sigma, sigma)
 
 
+def stretch(churn: float, steps: int) -> float:
+    """By which share each noise level is raised before its step: gamma of Karras et al. 2022, Algorithm 2."""
+    return min(churn / steps, 2**0.5 - 1)
+
+
 def euler(
     denoise: Denoise,
     x: Tensor,
@@ -63,7 +68,7 @@ def euler(
 
     resamples: how often a step is taken; noise is put back in between (MSDM's correction steps).
     """
-    gamma = min(churn / (len(sigmas) - 1), 2**0.5 - 1)
+    gamma = stretch(churn, len(sigmas) - 1)
     for done, (sigma, sigma_next) in enumerate(pairwise(sigmas), 1):
         for again in reversed(range(resamples)):
             sigma_hat = sigma * (1 + gamma)

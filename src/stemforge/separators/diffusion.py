@@ -17,7 +17,7 @@ from stemforge.devices import memory_errors
 from stemforge.errors import UsageError
 from stemforge.inference.given import Both, Given, NearlySumsTo, Observed, SumsTo
 from stemforge.inference.noise import noise_of, state_type
-from stemforge.inference.samplers import OnStep, quiet
+from stemforge.inference.samplers import OnStep, quiet, stretch
 from stemforge.inference.settings import Sampling, default
 from stemforge.inference.wrappers import denoiser, marginals
 
@@ -173,7 +173,7 @@ def overshoot(sampling: Sampling, stems: int, gamma: float, factor: float) -> fl
     does not count: what is left there is as small as the last noise, and shared out afterwards.
     """
     sigmas = sampling.sigmas()[:-1]
-    churned = sigmas[:-1] * (1 + min(sampling.churn / sampling.steps, 2**0.5 - 1))
+    churned = sigmas[:-1] * (1 + stretch(sampling.churn, sampling.steps))
     falls = 1 - sigmas[1:] / churned
     return float(stems * factor / gamma**2 * falls.max()) if len(falls) else 0.0
 
