@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from stemforge.models.detail import FLOOR, RUN, Detail, read_levels, stem_planes
+from stemforge.models.detail import FLOOR, RUN, Across, Detail, read_levels, stem_planes
 
 SIZES, MAPS, STEMS, WIDTH = [5, 20, 33], 3, 2, 4
 
@@ -76,3 +76,18 @@ def test_levels_are_read_band_by_band():
     assert read.shape == (1, 3, 5, 3) and not read[:, 2].any()
     second = torch.cat([levels[0, 0, 0, :, 2:6], levels[0, 1, 0, :, 2:6]], dim=-1) @ readers[1].weight.T
     torch.testing.assert_close(read[0, 1], second)
+
+
+def test_across_is_one_word_a_run():
+    """16 groups of a band share what its token says, the last ones of a band fewer; untrained nothing."""
+    across = Across(WIDTH, SIZES, STEMS)
+    tokens = torch.randn(2, 3, 7, WIDTH)
+    assert not across(tokens).any()
+    for weight in across.parameters():
+        torch.nn.init.normal_(weight)
+    found = across(tokens)
+    assert found.shape == (2, STEMS, 1, 7, sum(SIZES))
+    for band, (first, last, run) in enumerate([(0, 5, 0), (5, 21, 0), (21, 25, 1), (25, 41, 0), (57, 58, 2)]):
+        band = min(band, 1) if band < 3 else 2
+        words = across.weigh[band](tokens[:, band]).view(2, 7, STEMS, -1)[..., run].permute(0, 2, 1)
+        torch.testing.assert_close(found[:, :, 0, :, first:last], words[..., None].expand(-1, -1, -1, last - first))

@@ -189,6 +189,10 @@ def test_sizes_and_parts_that_make_no_sense():
         ("batch_size=0", "batch_size = 0: give 1 or more"),
         ("batch_size=most", "must be of type int"),
         ("accumulate=0", "accumulate = 0: give 1 or more"),
+        ("validate_every=0", "validate_every = 0: give 1 or more"),
+        ("seconds=0", "seconds = 0: give more than 0"),
+        ("shares=[1, 0]", "give 5 numbers from 0 on, not all 0"),
+        ("shares=[0, 0, 0, 0, 0]", "give 5 numbers from 0 on, not all 0"),
     ):
         with pytest.raises(UsageError, match=says):
             settings(shipped()["tiny"], [change])

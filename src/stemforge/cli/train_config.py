@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from dataclasses import fields, replace
 from importlib.resources import files
@@ -13,9 +14,11 @@ from stemforge import checkpoints
 from stemforge.errors import CheckpointError, InputError, UsageError
 from stemforge.tables import CONFIG
 from stemforge.train.layouts import Wanted
+from stemforge.train.levels import TASKS
 from stemforge.train.trainer import TrainConfig
 
 PRECISIONS = ("bf16-mixed", "16-mixed", "32-true")
+COUNTS = ("steps", "accumulate", "validate_every", "save_every", "excerpts")
 
 
 def shipped() -> dict[str, Path]:
@@ -32,7 +35,7 @@ def settings(path: Path, changes: list[str]) -> TrainConfig:
 
     Raises:
         InputError: there is no such file.
-        UsageError: it is no TOML, a key does not exist, or a value has the wrong type.
+        UsageError: it is no TOML, a key does not exist, or a value has the wrong type or is out of its range.
     """
     path = path if path.exists() else shipped().get(str(path), path)
     try:
@@ -85,11 +88,21 @@ def _checked(table: dict[str, Any], path: Path) -> TrainConfig:
             raise UsageError(f"config '{path}': {key} = {value!r} must be of type {wanted.__name__}.")
         values[key] = value
     config = TrainConfig(**values)
-    if config.accumulate < 1:
-        raise UsageError(f"config '{path}': accumulate = {config.accumulate}: give 1 or more.")
+    _in_range(config, path)
     if config.precision not in PRECISIONS:
         raise UsageError(f"config '{path}': precision '{config.precision}' is not one of {', '.join(PRECISIONS)}.")
     return config
+
+
+def _in_range(config: TrainConfig, path: Path) -> None:
+    for key in COUNTS:
+        if getattr(config, key) < 1:
+            raise UsageError(f"config '{path}': {key} = {getattr(config, key)}: give 1 or more.")
+    if not 0 < config.seconds < math.inf:
+        raise UsageError(f"config '{path}': seconds = {config.seconds:g}: give more than 0.")
+    shares = config.shares
+    if len(shares) != len(TASKS) or not all(isinstance(x, int | float) and x >= 0 for x in shares) or not sum(shares):
+        raise UsageError(f"config '{path}': shares = {list(shares)}: give {len(TASKS)} numbers from 0 on, not all 0.")
 
 
 def wanted_of(config: TrainConfig, names: tuple[str, ...]) -> Wanted:

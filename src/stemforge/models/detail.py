@@ -61,6 +61,28 @@ class Detail(nn.Module):
         return whole.reshape(len(tokens), self.stems, SAID, *whole.shape[2:])
 
 
+class Across(nn.Module):
+    """How much of the other channel an estimate takes, for each run of groups. Says 0 until it is trained.
+
+    Noise is drawn for each channel by itself, so what stands in the middle is heard best by their mean, and what is
+    panned along its direction: gains of one channel each cannot say that.
+    """
+
+    def __init__(self, width: int, sizes: list[int], stems: int) -> None:
+        super().__init__()
+        self.sizes, self.stems = sizes, stems
+        self.weigh = nn.ModuleList(nn.Linear(width, stems * -(-n // RUN)) for n in sizes)
+        silence(self.weigh)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(batch, band, frame, width) -> (batch, stem, 1, frame, group)."""
+        said = []
+        for weigh, token, size in zip(self.weigh, tokens.unbind(1), self.sizes, strict=True):
+            runs = rearrange(weigh(token).float(), "b t (i s) -> b i 1 t s", i=self.stems)
+            said.append(runs.repeat_interleave(RUN, dim=-1)[..., :size])
+        return torch.cat(said, dim=-1)
+
+
 def silence(layer: nn.Module) -> None:
     """Set all weights to 0: it says nothing until it is trained."""
     for weight in layer.parameters():

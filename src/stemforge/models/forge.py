@@ -9,9 +9,9 @@ music a spectrum d(f):
     e_i = (c_skip + c_in c_out a_i) X_i + r_i Y                given the mixture Y
     D_i = e_i + m_i (Y - sum_j e_j),  sum_i m_i = 1            so that the stems add up to Y at every noise level
 
-with real gains a, complex r and softmax masks m. With all stems hidden and a mixture given, one evaluation is the
-least-squares separator. A frame of the spectrum is four tokens, one a band; the top band is pooled over neighbours.
-Four tokens cannot tell of each partial of a chord: `detail.Detail` goes past them.
+with real gains a, complex r and softmax masks m; a channel may take of the other one too (`across`). With all stems
+hidden and a mixture given, one evaluation is the least-squares separator. A frame of the spectrum is four tokens, one a
+band; the top band is pooled over neighbours. Four tokens cannot tell of each partial: `detail.Detail` goes past them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stemforge.models.blocks import Block
-from stemforge.models.detail import FLOOR, Detail, read_levels, silence, stem_planes
+from stemforge.models.detail import FLOOR, Across, Detail, read_levels, silence, stem_planes
 from stemforge.models.spatial import wiener
 from stemforge.models.spectra import Stft, colour, interpolate_db
 
@@ -43,6 +43,7 @@ class ForgeConfig:
         edge; None: no filter.
     passes: pitches at which a separator lets the network hear a song, unless told otherwise (`separators.passes`).
     detail: local patterns that are read past the tokens (`detail.Detail`); 0: none.
+    across: whether stems that are shown are also read across their two channels (`detail.Across`).
     text: name of the text encoder whose embeddings the network was trained with as prompts; "": it hears no prompts.
     """
 
@@ -68,6 +69,7 @@ class ForgeConfig:
     spread: float | None = 0.01
     passes: int = 1
     detail: int = 0
+    across: bool = False
     text: str = ""
 
 
@@ -79,13 +81,15 @@ class Outputs(NamedTuple):
     """What the network says about each stem.
 
     masks: (batch, stem, channel, frame, group) logits; ratio: (batch, stem, channel, frame, low bin) complex;
-    gains: (batch, stem, channel, frame, group), None when no stem is shown; activity: (batch, stem, frame) logits.
+    gains: (batch, stem, channel, frame, group), None when no stem is shown; activity: (batch, stem, frame) logits;
+    across: (batch, stem, 1, frame, group), what is taken of the other channel, None for nothing.
     """
 
     masks: Tensor
     ratio: Tensor
     gains: Tensor | None
     activity: Tensor
+    across: Tensor | None = None
 
 
 class Coefficients(NamedTuple):
@@ -114,7 +118,7 @@ class Forge(nn.Module):
         self.low = c.edges[-1]
         self.spans = [(a, b) for a, b in zip(c.edges[:-1], c.edges[1:], strict=True)]
         self.pooled = sum((b - a) // k for a, b, k in c.pools)
-        sizes = [b - a for a, b in self.spans] + [self.pooled]
+        sizes = [*(b - a for a, b in self.spans), self.pooled]
         planes = c.channels + 2 * (c.channels == 2)  # left, right, middle, side
         low, top = stems * c.channels * 2, stems * c.channels
         self.read_mixture = nn.ModuleList(nn.Linear((planes + 2 * c.channels) * n, c.width) for n in sizes[:-1])
@@ -135,6 +139,8 @@ class Forge(nn.Module):
             self.read_levels = nn.ModuleList(nn.Linear(stems * c.channels * n, c.width, bias=False) for n in sizes[:-1])
             self.mixture_detail = Detail(planes, c.detail, c.width, sizes, stems)
             self.stem_detail = Detail(c.channels + 3, c.detail, c.width, sizes, stems)
+        if c.across:
+            self.across = Across(c.width, sizes, stems)
         self._start_small()
         self._set_curves()
 
@@ -170,8 +176,8 @@ class Forge(nn.Module):
 
     def noise(self, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Noise of sigma 1 in the colour that this network was trained with; drawn on the CPU. like: (..., time)."""
-        white = torch.randn(like.shape, generator=generator)
-        return colour(white, self.rate, list(self.config.spectrum_hz), self.noise_db).to(like)
+        drawn = torch.randn(like.shape, generator=generator)
+        return colour(drawn, self.rate, list(self.config.spectrum_hz), self.noise_db).to(like)
 
     def pool(self, values: Tensor) -> Tensor:
         """Mean over neighbouring bins of the top band. (..., frequency) -> (..., group of the top band)."""
@@ -181,12 +187,9 @@ class Forge(nn.Module):
 
     def expand(self, values: Tensor) -> Tensor:
         """(..., low bin + group) -> (..., frequency): each group speaks for its bins."""
-        parts, start = [values[..., : self.low]], self.low
-        for a, b, k in self.config.pools:
-            stop = start + (b - a) // k
-            parts.append(values[..., start:stop].repeat_interleave(k, dim=-1))
-            start = stop
-        return torch.cat(parts, dim=-1)[..., : self.config.n_fft // 2 + 1]
+        low, *cuts = values.split([self.low, *((b - a) // k for a, b, k in self.config.pools)], dim=-1)
+        wide = (cut.repeat_interleave(k, dim=-1) for cut, (_, _, k) in zip(cuts, self.config.pools, strict=True))
+        return torch.cat([low, *wide], dim=-1)[..., : self.config.n_fft // 2 + 1]
 
     def _planes(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Power of each plane (left, right, middle, side), and the two complex planes that are shown as waves."""
@@ -205,8 +208,7 @@ class Forge(nn.Module):
         power, wave = self._planes(mixture / self.data_curve)  # (batch, plane, frame, frequency)
         logs = (torch.cat([power[..., : self.low], self.pool(power)], dim=-1) + FLOOR).log()
         squashed = wave * (-0.35 * logs[:, -wave.shape[1] :, :, : self.low]).exp()
-        parts = torch.cat([squashed.real, squashed.imag], dim=1)
-        logs = 0.25 * logs
+        parts, logs = torch.cat([squashed.real, squashed.imag], dim=1), 0.25 * logs
         cuts = [torch.cat([logs[..., a:b], parts[..., a:b]], dim=1) for a, b in self.spans] + [logs[..., self.low :]]
         return [cut.transpose(1, 2).flatten(2) for cut in cuts], logs
 
@@ -298,11 +300,12 @@ class Forge(nn.Module):
 
         activity = self.write_activity(x.transpose(1, 2).flatten(2)).float().transpose(1, 2)
         gains = write(self.write_gains, lead) + past[2] if shown else None
+        across = self.across(x) if self.config.across and shown else None
         real, imag = write(self.write_ratio, (2, *lead)).unbind(1)
         gate = torch.tensor(self.config.gate, device=x.device).expand(len(self.names))[:, None]
         closed = (gate * functional.logsigmoid(activity))[:, :, None, :, None]
         masks = write(self.write_masks, lead) + past[0] + closed
-        return Outputs(masks, torch.complex(real + past[1], imag) * closed.exp(), gains, activity)
+        return Outputs(masks, torch.complex(real + past[1], imag) * closed.exp(), gains, activity, across)
 
     def combine(
         self,
@@ -321,7 +324,10 @@ class Forge(nn.Module):
         free = ((sigma > 0) | hidden[:, :, None])[:, :, None, :, None]
         e = ratio = out.ratio * (mixture[:, None] if mixture is not None else c.c_out)[..., : self.low] * free
         if stems is not None and out.gains is not None:
-            e = (c.c_skip + c.c_in * c.c_out * self.expand(out.gains)) * stems
+            gains = c.c_skip + c.c_in * c.c_out * self.expand(out.gains)
+            e = gains * stems
+            if out.across is not None:  # by the share of noise, where something was found
+                e = e + (1 - c.c_skip) * self.expand(out.across) * gains.mean(dim=2, keepdim=True) * stems.flip(2)
             e[..., : self.low] += ratio
         if mixture is None:
             return e

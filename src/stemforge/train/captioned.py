@@ -28,9 +28,10 @@ from torch import Tensor
 
 from stemforge.errors import InputError, OutputError
 from stemforge.models.forge import SLOT, ForgeConfig
-from stemforge.train.data import TASKS, Batch, Song, levels_of
+from stemforge.train.data import Batch, Song
 from stemforge.train.files import Float, Quarantine, StemFile, stem_of
 from stemforge.train.jamendo import sentences
+from stemforge.train.levels import TASKS, levels_of, sigmas_of
 
 LISTS = ("captions.jsonl", "captions.csv")
 PROMPTS = "prompts.safetensors"
@@ -241,15 +242,15 @@ class CaptionedCrops:
         config, length = self.config, int(self.seconds * self.config.rate)
         task = TASKS[rng.choice(len(TASKS), p=np.array(self.shares) / sum(self.shares))]
         mine = range(part[0], self.batch_size, part[1])
+        level, seed = sigmas_of(task, rng, self.batch_size), int(rng.integers(2**31))
         sound = np.zeros((len(mine), 1, config.channels, length), np.float32)
-        prompts = torch.zeros(len(mine), config.prompt_width)
+        prompts, levels = torch.zeros(len(mine), config.prompt_width), []
         for row, (k, item) in enumerate(zip(mine, sound, strict=True)):
-            self._item(item[0], prompts[row], np.random.default_rng((self.seed, step, 1 + k)))
-        sigma, hidden = levels_of(task, rng, self.batch_size, 1, length)
-        cut = slice(part[0], None, part[1])
-        return Batch(
-            task, torch.from_numpy(sound), sigma[cut], hidden[cut], int(rng.integers(2**31)), part, prompt=prompts
-        )
+            own = np.random.default_rng((self.seed, step, 1 + k))
+            self._item(item[0], prompts[row], own)
+            levels.append(levels_of(task, level[k], own, np.ones(1, bool), length))
+        sigma, hidden = (torch.from_numpy(np.stack(rows)) for rows in zip(*levels, strict=True))
+        return Batch(task, torch.from_numpy(sound), sigma, hidden, seed, part, prompt=prompts)
 
     def _item(self, out: Float, prompt: Tensor, rng: np.random.Generator) -> None:
         """Fill a sound (channel, time) and its prompt (width,)."""

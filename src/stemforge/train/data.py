@@ -9,22 +9,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import soxr
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stemforge.errors import InputError
 from stemforge.train import layouts
 from stemforge.train.files import Float, Quarantine, Stem, StemFile, stem_of
 from stemforge.train.layouts import Wanted
+from stemforge.train.levels import MADE, SOUNDS, TASKS, Task, levels_of, sigmas_of
 
-Task = Literal["separate", "denoise", "generate", "impute", "inpaint", "diffuse", "flow"]
-TASKS: tuple[Task, ...] = ("separate", "denoise", "generate", "impute", "inpaint")
 LOUDER = {"vocals": 3.0}
 """By how many dB more than in the songs stems are mixed into separation items: singers stand in front."""
+
+TRIES = 4
+"""So many places of the songs are tried for one where two stems play, where stems are made."""
 
 
 @dataclass(frozen=True)
@@ -157,19 +160,25 @@ class Crops:
         task = TASKS[rng.choice(len(TASKS), p=np.array(self.shares) / sum(self.shares))]
         count = self.batch_size if task == "separate" else max(1, self.batch_size // 2)
         mine = range(part[0], count, part[1])
+        level, seed = sigmas_of(task, rng, count), int(rng.integers(2**31))
         stems = np.zeros((len(mine), len(self.names), self.channels, int(self.seconds * self.rate)), np.float32)
+        levels = []
         for k, item in zip(mine, stems, strict=True):
-            self._item(item, task, np.random.default_rng((self.seed, step, 1 + k)))
-        sigma, hidden = levels_of(task, rng, count, *stems.shape[1:4:2])
-        seed = int(rng.integers(2**31))
-        return Batch(task, torch.from_numpy(stems), sigma[part[0] :: part[1]], hidden[part[0] :: part[1]], seed, part)
+            own = np.random.default_rng((self.seed, step, 1 + k))
+            self._item(item, task, own)
+            levels.append(levels_of(task, level[k], own, playing(item), item.shape[-1]))
+        sigma, hidden = (torch.from_numpy(np.stack(rows)) for rows in zip(*levels, strict=True))
+        return Batch(task, torch.from_numpy(stems), sigma, hidden, seed, part)
 
     def _item(self, item: Float, task: Task, rng: np.random.Generator) -> None:
         """Fill one item (stem, channel, time)."""
         if task == "separate":
             self._separation_item(item, rng)
         else:
-            self._song_item(item, rng)
+            for _ in range(TRIES):
+                self._song_item(item, rng)
+                if task not in MADE or playing(item).sum() > 1:
+                    break
         if task in ("separate", "denoise"):
             item *= self._gain(item)
 
@@ -231,6 +240,11 @@ class Crops:
                         break
 
 
+def playing(item: Float) -> NDArray[np.bool_]:
+    """Which stems of (stem, channel, time) sound, judged by every fourth sample."""
+    return np.asarray(np.square(item[..., ::4]).mean(axis=(1, 2)) > SOUNDS)
+
+
 def read_at(stem: Stem, start: int, out: Float, speed: float) -> None:
     """A piece of a stem as a tape at `speed` plays it, into out (channel, time)."""
     out[:] = 0
@@ -267,31 +281,3 @@ def widened(x: Float, width: float) -> Float:
     """Stereo (2, time) with its side signal scaled by `width`: 0 is mono."""
     middle, side = x.mean(0), (x[0] - x[1]) * np.float32(0.5 * width)
     return np.stack([middle + side, middle - side])
-
-
-def levels_of(task: Task, rng: np.random.Generator, batch: int, stems: int, time: int) -> tuple[Tensor, Tensor]:
-    """Noise level of each stem and which stems are hidden, as the task asks."""
-    log_sigma = rng.normal(-0.5, 1.5, (batch, 1, 1))
-    sigma = np.repeat(np.exp(log_sigma).clip(1e-3, 100), stems, axis=1).astype(np.float32)
-    hidden = np.zeros((batch, stems), bool)
-    for b in range(batch):
-        order = rng.permutation(stems)
-        if task == "impute" or (task == "denoise" and rng.random() < 0.3):
-            sigma[b, order[: _some(stems, rng)]] = 0
-        elif task == "generate" and rng.random() < 0.3:
-            hidden[b, order[: _some(stems, rng)]] = True
-    if task == "inpaint":
-        sigma = np.repeat(sigma, time, axis=2)
-        for b in range(batch):
-            start, length = rng.integers(time), rng.integers(time // 8, time // 2)
-            known = np.ones(time, bool)
-            known[start : start + length] = False
-            sigma[b, :, known] = 0
-    if task == "separate":
-        hidden[:] = True
-    return torch.from_numpy(sigma), torch.from_numpy(hidden)
-
-
-def _some(stems: int, rng: np.random.Generator) -> int:
-    """How many of the stems: one at least and never all."""
-    return int(rng.integers(1, stems)) if stems > 1 else 0
