@@ -1,8 +1,9 @@
 """How good is what is generated? Two tables: new pieces, and imputation of all 14 subsets of four stems.
 
     python bench/synthesis.py generate SONGS [--checkpoint forge] [--count 20] [--seconds 12] [--steps N]
+        [--sigma-min S] [--sigma-max S]
     python bench/synthesis.py impute SONGS [--checkpoint forge] [--count 20] [--seconds 12] [--steps N]
-        [--given bass+drums ...]
+        [--sigma-min S] [--sigma-max S] [--given bass+drums ...]
 
 SONGS: held-out songs, one folder a song with one file a stem; `--count` excerpts of `--seconds` are cut from them.
 Needs `stemforge checkpoints pull musicnn`. Every row is a Fréchet distance on musicnn (MSD) to the excerpts, all sets
@@ -25,7 +26,7 @@ from stemforge import checkpoints, wheels
 from stemforge.audio.io import read
 from stemforge.audio.resample import to_channels, to_rate
 from stemforge.devices import keep_memory
-from stemforge.inference.settings import default
+from stemforge.inference.settings import Sampling, default
 from stemforge.tasks.coherence import Features, compare, features
 from stemforge.tasks.evaluate import find_stem, list_songs
 from stemforge.tasks.fad import embed, fad
@@ -72,13 +73,18 @@ class Judge:
         return fad(self.real, made, minimum=2, resamples=0).value
 
 
+def sampling_of(task: str, conditional: bool, args: argparse.Namespace) -> Sampling:
+    """The settings of a task with what the command line changes."""
+    return default(task, conditional).changed(steps=args.steps, sigma_max=args.sigma_max, sigma_min=args.sigma_min)
+
+
 def run_generate(args: argparse.Namespace) -> None:
     """Generated pieces beside noise, single stems and stems of different songs."""
     checkpoint = checkpoints.find(args.checkpoint)
     network = checkpoints.network_of(checkpoint)
     real = excerpts(args.songs, network.names, network.rate, args.seconds, args.count, 3)
     judge = Judge([x.sum(0) for x in real], network.rate)
-    sampling = default("generate", network.conditional).changed(steps=args.steps, sigma_max=args.sigma_max)
+    sampling = sampling_of("generate", network.conditional, args)
     made = [generate(network, args.seconds, sampling, seed=seed).samples for seed in range(args.count)]
     shuffled = [
         torch.stack([real[(i + 3 * k) % len(real)][k] for k in range(len(x))]).sum(0) for i, x in enumerate(real)
@@ -113,7 +119,7 @@ def run_impute(args: argparse.Namespace) -> None:
     network = checkpoints.network_of(checkpoints.find(args.checkpoint))
     real = [x[:4] for x in excerpts(args.songs, FOUR, network.rate, args.seconds, args.count, 4)]
     judge = Judge([x.sum(0) for x in real], network.rate)
-    sampling = default("impute", network.conditional).changed(steps=args.steps, sigma_max=args.sigma_max)
+    sampling = sampling_of("impute", network.conditional, args)
     alone = [
         generate(network, args.seconds, sampling, seed=1000 + i, stems=FOUR).samples[..., : x.shape[-1]]
         for i, x in enumerate(real)
@@ -177,6 +183,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=12.0)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--sigma-max", type=float)
+    parser.add_argument("--sigma-min", type=float)
     parser.add_argument("--given", nargs="+", help="impute: only these subsets")
     args = parser.parse_args()
     keep_memory()
