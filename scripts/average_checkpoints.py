@@ -40,7 +40,7 @@ def main() -> None:
     networks: list[Any] = [checkpoints.network_of(checkpoints.find(part.rpartition("=")[0])) for part in args.parts]
     first = networks[0]
     for network, share in zip(networks, shares, strict=True):
-        weights = detailed(network, first.config.detail, first.config.taps).state_dict()
+        weights = detailed(network, first.config.detail, first.config.across).state_dict()
         if network.names != first.names:
             weights = as_in(first.state_dict(), first.names, weights, network.names)
         weights |= {name: first.state_dict()[name] for name in weights.keys() - network.state_dict().keys()}

@@ -16,9 +16,9 @@ from tiny import TINY, tiny_network
 def network(request: pytest.FixtureRequest) -> Forge:
     """Random weights, heads large enough that every term of the formula matters; with and without local patterns."""
     torch.manual_seed(0)
-    network = tiny_network(detail=request.param, taps=request.param > 0)
+    network = tiny_network(detail=request.param, across=request.param > 0)
     past = [*network.mixture_detail.weigh, *network.stem_detail.weigh, *network.read_levels] if request.param else []
-    past += [*network.taps.weigh] if request.param else []
+    past += [*network.across.weigh] if request.param else []
     for linear in [*network.write_masks, *network.write_gains, *network.write_ratio, *past]:
         torch.nn.init.normal_(linear.weight, std=0.5)
     return network.eval().requires_grad_(False)
@@ -158,9 +158,9 @@ def test_a_closed_gate_mutes_what_probably_does_not_sound(network):
 def test_the_gradient_at_the_state_is_that_of_differences():
     """Guidance differentiates through the network: local patterns and levels are part of it."""
     torch.manual_seed(0)
-    network = tiny_network(detail=3, taps=True).double()
+    network = tiny_network(detail=3, across=True).double()
     detail = [*network.stem_detail.weigh, *network.mixture_detail.weigh, *network.read_levels]
-    for linear in [*detail, *network.taps.weigh]:
+    for linear in [*detail, *network.across.weigh]:
         torch.nn.init.normal_(linear.weight, std=0.5)
     x, way = sound(1, 3, 2, 200).double(), torch.randn(1, 3, 2, 200, dtype=torch.float64)
 

@@ -24,7 +24,7 @@ def awake(seed: int = 0, **changes) -> Forge:
 
 def moved(network: Forge, names: tuple[str, ...]) -> Forge:
     """The network with other stems."""
-    target = awake(1, names=list(names), detail=network.config.detail, taps=network.config.taps)
+    target = awake(1, names=list(names), detail=network.config.detail, across=network.config.across)
     target.load_state_dict(refitted(network.state_dict(), network.names, names, target.state_dict()))
     return target
 
@@ -32,7 +32,7 @@ def moved(network: Forge, names: tuple[str, ...]) -> Forge:
 @pytest.mark.parametrize("detail", [0, 3])
 def test_another_order_is_the_same_network(detail: int):
     """The same stems in another order: separated and denoised stems are the same, in that order."""
-    old, order = awake(detail=detail, taps=detail > 0), [2, 0, 1]
+    old, order = awake(detail=detail, across=detail > 0), [2, 0, 1]
     new = moved(old, tuple(OLD[k] for k in order))
     torch.manual_seed(2)
     x, sigma = 0.1 * torch.randn(2, 3, 2, 900), torch.tensor([[0.0, 0.3, 0.7], [0.2, 0.0, 1.0]])[..., None]
@@ -50,7 +50,7 @@ def test_a_new_stem_changes_nothing_of_the_others(detail: int):
 
     Local patterns hear the sum of all other stems, so with them the new one must be hidden.
     """
-    old = awake(detail=detail, taps=detail > 0)
+    old = awake(detail=detail, across=detail > 0)
     new = moved(old, ("vocals", *OLD))
     torch.manual_seed(2)
     x, sigma = 0.1 * torch.randn(1, 4, 2, 900), torch.tensor([[0.5, 0.3, 0.7, 0.0]])[..., None]
@@ -98,7 +98,7 @@ def test_other_shapes_are_refused(changes):
 @pytest.mark.parametrize("name", OLD)
 def test_one_slot_says_what_was_said_of_its_stem(name: str, detail: int):
     """Of one stem, the others hidden and no mixture given, the network of one slot says what the old one says."""
-    old, new = (awake(k, names=names, detail=detail, taps=detail > 0) for k, names in enumerate((OLD, ["music"])))
+    old, new = (awake(k, names=names, detail=detail, across=detail > 0) for k, names in enumerate((OLD, ["music"])))
     new.load_state_dict(alone(old.state_dict(), OLD, name))
     torch.manual_seed(2)
     x, sigma = 0.1 * torch.randn(2, 1, 2, 900), torch.tensor([0.3, 2.0])[:, None, None]
@@ -110,14 +110,14 @@ def test_one_slot_says_what_was_said_of_its_stem(name: str, detail: int):
 
 @pytest.mark.parametrize("before", [0, 3])
 def test_local_patterns_say_nothing_at_first(before: int):
-    """A network that gets them, or takes of neighbours, says what it said, separated and denoised."""
+    """A network that gets them, or hears across channels, says what it said, separated and denoised."""
     old = awake(detail=before)
-    new = detailed(old, 3, taps=True)
+    new = detailed(old, 3, across=True)
     torch.manual_seed(2)
     x, sigma = 0.1 * torch.randn(2, 3, 2, 900), torch.tensor([0.3, 2.0])[:, None, None]
     torch.testing.assert_close(new.separate(x.sum(1)), old.separate(x.sum(1)))
     torch.testing.assert_close(new.denoise(x, sigma), old.denoise(x, sigma))
-    assert new.config.detail == 3 and new.config.taps
+    assert new.config.detail == 3 and new.config.across
     assert detailed(new, 5) is new and detailed(old, 0) is old
 
 

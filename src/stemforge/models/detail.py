@@ -20,8 +20,6 @@ INNER = 16
 """Maps between the two convolutions."""
 SAID = 2
 """Numbers that are said of each group."""
-NEIGHBOURS = 3
-"""The other channel, the frame before, the frame after."""
 
 
 class Detail(nn.Module):
@@ -63,48 +61,26 @@ class Detail(nn.Module):
         return whole.reshape(len(tokens), self.stems, SAID, *whole.shape[2:])
 
 
-class Taps(nn.Module):
-    """How much an estimate takes of its neighbours, for each run of groups. Says 0 until it is trained.
+class Across(nn.Module):
+    """How much of the other channel an estimate takes, for each run of groups. Says 0 until it is trained.
 
-    Neighbours are the other channel, the frame before and the frame after. The noise in them is another one, or nearly
-    so, the music is not: what stands in the middle is heard best by the mean of both channels, a held tone by the
-    frames around. A gain for each bin of each channel cannot say that.
+    Noise is drawn for each channel by itself, so what stands in the middle is heard best by their mean, and what is
+    panned along its direction: gains of one channel each cannot say that.
     """
 
     def __init__(self, width: int, sizes: list[int], stems: int) -> None:
         super().__init__()
         self.sizes, self.stems = sizes, stems
-        self.weigh = nn.ModuleList(nn.Linear(width, stems * NEIGHBOURS * -(-n // RUN)) for n in sizes)
+        self.weigh = nn.ModuleList(nn.Linear(width, stems * -(-n // RUN)) for n in sizes)
         silence(self.weigh)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(batch, band, frame, width) -> (batch, stem, NEIGHBOURS, frame, group)."""
+        """(batch, band, frame, width) -> (batch, stem, 1, frame, group)."""
         said = []
         for weigh, token, size in zip(self.weigh, tokens.unbind(1), self.sizes, strict=True):
-            runs = rearrange(weigh(token).float(), "b t (i o s) -> b i o t s", i=self.stems, o=NEIGHBOURS)
+            runs = rearrange(weigh(token).float(), "b t (i s) -> b i 1 t s", i=self.stems)
             said.append(runs.repeat_interleave(RUN, dim=-1)[..., :size])
         return torch.cat(said, dim=-1)
-
-
-def taken(x: Tensor, across: Tensor, along: Tensor) -> Tensor:
-    """Neighbours of spectra, weighed: the other channel at all frequencies, frames before and after at the lowest ones.
-
-    In the middle of bin b a held tone turns by 2 pi b / 3 from frame to frame, because a window has three hops. Turned
-    back, both frames add up to 2 cos(2 pi d / 3) of the one between them for a tone d bins off: never less than 1.
-
-    x: (batch, stem, channel, frame, frequency) complex; across: (batch, stem, 1, frame, frequency); along: (batch,
-    stem, 2, frame, low bin). Returns the shape of x.
-    """
-    low = along.shape[-1]
-    angle = torch.arange(low, device=x.device) * (2 * torch.pi / 3)
-    turn = torch.polar(torch.ones_like(angle), angle).to(x.dtype)
-    before = functional.pad(x[..., :-1, :low], (0, 0, 1, 0)) * turn
-    after = functional.pad(x[..., 1:, :low], (0, 0, 0, 1)) * turn.conj()
-    held = along[:, :, :1] * before + along[:, :, 1:] * after
-    if x.shape[2] == 1:  # there is no other channel
-        return functional.pad(held, (0, x.shape[-1] - low))
-    out = across * x.flip(2)
-    return torch.cat([out[..., :low] + held, out[..., low:]], dim=-1)
 
 
 def silence(layer: nn.Module) -> None:

@@ -9,9 +9,9 @@ music a spectrum d(f):
     e_i = (c_skip + c_in c_out a_i) X_i + r_i Y                given the mixture Y
     D_i = e_i + m_i (Y - sum_j e_j),  sum_i m_i = 1            so that the stems add up to Y at every noise level
 
-with real gains a, complex r and softmax masks m; neighbours of X count too (`detail.Taps`). With all stems hidden and a
-mixture given, one evaluation is the least-squares separator. A frame of the spectrum is four tokens, one a band; the
-top band is pooled over neighbours. Four tokens cannot tell of each partial: `detail.Detail` goes past them.
+with real gains a, complex r and softmax masks m; a channel may take of the other one too (`across`). With all stems
+hidden and a mixture given, one evaluation is the least-squares separator. A frame of the spectrum is four tokens, one a
+band; the top band is pooled over neighbours. Four tokens cannot tell of each partial: `detail.Detail` goes past them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stemforge.models.blocks import Block
-from stemforge.models.detail import FLOOR, Detail, Taps, read_levels, silence, stem_planes, taken
+from stemforge.models.detail import FLOOR, Across, Detail, read_levels, silence, stem_planes
 from stemforge.models.spatial import wiener
 from stemforge.models.spectra import Stft, colour, interpolate_db
 
@@ -43,7 +43,7 @@ class ForgeConfig:
         edge; None: no filter.
     passes: pitches at which a separator lets the network hear a song, unless told otherwise (`separators.passes`).
     detail: local patterns that are read past the tokens (`detail.Detail`); 0: none.
-    taps: whether estimates take of neighbouring frames and of the other channel (`detail.Taps`).
+    across: whether stems that are shown are also read across their two channels (`detail.Across`).
     text: name of the text encoder whose embeddings the network was trained with as prompts; "": it hears no prompts.
     """
 
@@ -69,7 +69,7 @@ class ForgeConfig:
     spread: float | None = 0.01
     passes: int = 1
     detail: int = 0
-    taps: bool = False
+    across: bool = False
     text: str = ""
 
 
@@ -82,14 +82,14 @@ class Outputs(NamedTuple):
 
     masks: (batch, stem, channel, frame, group) logits; ratio: (batch, stem, channel, frame, low bin) complex;
     gains: (batch, stem, channel, frame, group), None when no stem is shown; activity: (batch, stem, frame) logits;
-    taps: (batch, stem, neighbour, frame, group), how much is taken of neighbours, None for nothing.
+    across: (batch, stem, 1, frame, group), what is taken of the other channel, None for nothing.
     """
 
     masks: Tensor
     ratio: Tensor
     gains: Tensor | None
     activity: Tensor
-    taps: Tensor | None = None
+    across: Tensor | None = None
 
 
 class Coefficients(NamedTuple):
@@ -139,8 +139,8 @@ class Forge(nn.Module):
             self.read_levels = nn.ModuleList(nn.Linear(stems * c.channels * n, c.width, bias=False) for n in sizes[:-1])
             self.mixture_detail = Detail(planes, c.detail, c.width, sizes, stems)
             self.stem_detail = Detail(c.channels + 3, c.detail, c.width, sizes, stems)
-        if c.taps:
-            self.taps = Taps(c.width, sizes, stems)
+        if c.across:
+            self.across = Across(c.width, sizes, stems)
         self._start_small()
         self._set_curves()
 
@@ -300,12 +300,12 @@ class Forge(nn.Module):
 
         activity = self.write_activity(x.transpose(1, 2).flatten(2)).float().transpose(1, 2)
         gains = write(self.write_gains, lead) + past[2] if shown else None
-        taps = self.taps(x) if self.config.taps and shown else None
+        across = self.across(x) if self.config.across and shown else None
         real, imag = write(self.write_ratio, (2, *lead)).unbind(1)
         gate = torch.tensor(self.config.gate, device=x.device).expand(len(self.names))[:, None]
         closed = (gate * functional.logsigmoid(activity))[:, :, None, :, None]
         masks = write(self.write_masks, lead) + past[0] + closed
-        return Outputs(masks, torch.complex(real + past[1], imag) * closed.exp(), gains, activity, taps)
+        return Outputs(masks, torch.complex(real + past[1], imag) * closed.exp(), gains, activity, across)
 
     def combine(
         self,
@@ -326,9 +326,8 @@ class Forge(nn.Module):
         if stems is not None and out.gains is not None:
             gains = c.c_skip + c.c_in * c.c_out * self.expand(out.gains)
             e = gains * stems
-            if out.taps is not None:  # by the share of noise, where something was found
-                beside = taken(stems, self.expand(out.taps[:, :, :1]), out.taps[:, :, 1:, :, : self.low])
-                e = e + (1 - c.c_skip) * gains.mean(dim=2, keepdim=True) * beside
+            if out.across is not None:  # by the share of noise, where something was found
+                e = e + (1 - c.c_skip) * self.expand(out.across) * gains.mean(dim=2, keepdim=True) * stems.flip(2)
             e[..., : self.low] += ratio
         if mixture is None:
             return e

@@ -31,19 +31,19 @@ _LAYOUTS = {
     r"read_state\.weight": _Layout(1, 1, 1),
     r"write_(masks|gains)\.\d+\.(weight|bias)": _Layout(0, 1, 0),
     r"read_levels\.\d+\.weight": _Layout(1, 1, 0),
-    r"taps\.weigh\.\d+\.(weight|bias)": _Layout(0, 1, 0),
+    r"across\.weigh\.\d+\.(weight|bias)": _Layout(0, 1, 0),
     r"(mixture|stem)_detail\.weigh\.\d+\.(weight|bias)": _Layout(0, 1, 0),
     r"write_ratio\.\d+\.(weight|bias)": _Layout(0, 2, 0),
     r"write_activity\.(weight|bias)": _Layout(0, 1, 0),
 }
 
 
-def detailed(network: Forge, detail: int, taps: bool = False) -> Forge:
-    """The network with so many local patterns past its tokens, and with what it takes of neighbours.
+def detailed(network: Forge, detail: int, across: bool = False) -> Forge:
+    """The network with so many local patterns past its tokens, and with what it takes across channels.
 
     Both say nothing yet. What it has it keeps, so it is itself where nothing is new.
     """
-    wanted = replace(network.config, detail=network.config.detail or detail, taps=network.config.taps or taps)
+    wanted = replace(network.config, detail=network.config.detail or detail, across=network.config.across or across)
     if wanted == network.config:
         return network
     grown = Forge(wanted)

@@ -151,7 +151,7 @@ def adopt(run: Run, network: nn.Module) -> None:
         RuntimeError, ValueError: it differs in more.
     """
     if isinstance(network, Forge) and isinstance(run.network, Forge):
-        network = detailed(network, run.network.config.detail, run.network.config.taps)
+        network = detailed(network, run.network.config.detail, run.network.config.across)
     weights: Mapping[str, Tensor] = network.state_dict()
     if isinstance(network, Forge) and _hears(run.network) and not _hears(network):
         unheard = {"read_prompt.weight": run.network.state_dict()["read_prompt.weight"]}
