@@ -1,7 +1,7 @@
 """How good is what is generated? Two tables: new pieces, and imputation of all 14 subsets of four stems.
 
     python bench/synthesis.py generate SONGS [--checkpoint forge] [--count 20] [--seconds 12] [--steps N]
-        [--sigma-min S] [--sigma-max S]
+        [--sigma-min S] [--sigma-max S] [--training SONGS]
     python bench/synthesis.py impute SONGS [--checkpoint forge] [--count 20] [--seconds 12] [--steps N]
         [--sigma-min S] [--sigma-max S] [--given bass+drums ...]
 
@@ -18,6 +18,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TypeVar
 
+import librosa
 import numpy as np
 import torch
 from torch import Tensor
@@ -106,6 +107,49 @@ def run_generate(args: argparse.Namespace) -> None:
     flat = torch.stack([x.sum((0, 1)) for x in made])
     alike = (torch.corrcoef(flat) - torch.eye(len(flat))).abs().max()
     print(f"largest correlation of two pieces {float(alike):.2f}")
+    if args.training:
+        pitched = [k for k, name in enumerate(network.names) if name != "drums"]
+        wholes = ([x[[k for k in pitched if k < len(x)]].sum(0) for x in xs] for xs in (made, real))
+        heard_before(*wholes, args.training, network.rate)
+
+
+def chroma(sound: Tensor, rate: int) -> Tensor:
+    """Pitch classes of (channel, time), five times a second: (12, frame), each frame with mean 0."""
+    found = librosa.feature.chroma_stft(y=sound.mean(0).numpy(), sr=rate, n_fft=8192, hop_length=8192, tuning=0.0)
+    rows = torch.from_numpy(np.nan_to_num(found)).float()
+    return rows - rows.mean(dim=0)
+
+
+def nearest(pieces: list[Tensor], songs: dict[str, Tensor]) -> list[tuple[float, str]]:
+    """Of each piece (12, frame) the largest correlation with a stretch as long of any song, and which song that is."""
+    best = [(-1.0, "")] * len(pieces)
+    for name, song in songs.items():
+        for k, piece in enumerate(pieces):
+            if song.shape[1] < piece.shape[1]:
+                continue
+            product = torch.nn.functional.conv1d(song[None], piece[None])[0, 0]
+            energy = torch.nn.functional.conv1d(song.square().sum(0)[None, None], torch.ones(1, 1, piece.shape[1]))[
+                0, 0
+            ]
+            alike = (product / (energy.sqrt() * piece.norm()).clamp(min=1e-6)).max()
+            best[k] = max(best[k], (float(alike), name))
+    return best
+
+
+def heard_before(made: list[Tensor], real: list[Tensor], training: Path, rate: int) -> None:
+    """How near pieces (channel, time) are to songs of the training set, beside real music that is not in it."""
+    songs = {}
+    for folder in list_songs(training):
+        stems = [to_rate(read(path), rate).samples.mean(0) for name in ("bass", "guitar", "piano", "other")
+                 if (path := find_stem(folder, name))]  # fmt: skip
+        time = max((len(x) for x in stems), default=0)
+        if time:
+            songs[folder.name] = chroma(sum(torch.nn.functional.pad(x, (0, time - len(x))) for x in stems)[None], rate)
+    for row, sounds in (("generated", made), ("held-out", real)):
+        found = nearest([chroma(x, rate) for x in sounds], songs)
+        most, name = max(found)
+        median = np.median([alike for alike, _ in found])
+        print(f"nearest of {len(songs)} training songs by chroma, {row}: median {median:.2f}, most {most:.2f} ({name})")
 
 
 def sounding(stems: list[Tensor], rate: int) -> float:
@@ -182,6 +226,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=12.0)
     parser.add_argument("--steps", type=int)
+    parser.add_argument("--training", type=Path, help="generate: songs that the network was trained on")
     parser.add_argument("--sigma-max", type=float)
     parser.add_argument("--sigma-min", type=float)
     parser.add_argument("--given", nargs="+", help="impute: only these subsets")
