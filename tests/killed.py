@@ -16,8 +16,9 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
+from stemforge.train.config import TrainConfig
 from stemforge.train.saving import BEST, WEIGHTS, resume, save, save_best
-from stemforge.train.trainer import Run, TrainConfig, averaged
+from stemforge.train.trainer import Run, averaged
 from tiny import TINY
 
 CONFIG = TrainConfig(network=TINY)

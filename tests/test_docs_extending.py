@@ -20,8 +20,9 @@ from stemforge.cli import edit, edit_run
 from stemforge.cli.main import main
 from stemforge.inference import samplers
 from stemforge.models import registry
+from stemforge.train.config import TrainConfig
 from stemforge.train.saving import save
-from stemforge.train.trainer import TrainConfig, start
+from stemforge.train.trainer import start
 from tiny import TINY
 
 TEXT = (Path(__file__).parents[1] / "docs" / "extending.md").read_text(encoding="utf-8")

@@ -15,10 +15,11 @@ from stemforge.cli.train_config import settings
 from stemforge.errors import InputError, UsageError
 from stemforge.models.glow import Flows, GlowConfig
 from stemforge.separators.flow_prior import Fit, FlowSeparator, divergence, fitted, shares
+from stemforge.train.config import TrainConfig
 from stemforge.train.data import find_songs
 from stemforge.train.flow import Pieces, loudest_db
 from stemforge.train.recipes import batches_of, loss_of, optimizers_of, score_of, scores_of
-from stemforge.train.trainer import TrainConfig, fit, start
+from stemforge.train.trainer import fit, start
 
 RATE = 8000
 NETWORK = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,18 @@ def test_imports_point_down(path: Path) -> None:
         other = rest.split(".")[0]
         allowed = other == layer or LEVEL[other] < LEVEL[layer] or (layer, other) in BESIDE
         assert allowed, f"{name_of(path)} imports {name}"
+
+
+def test_no_files_import_each_other() -> None:
+    """Not inside a folder either, not lazily and not for types alone: every file can be read after those it needs."""
+    files = {".".join(("stemforge", *path.relative_to(SRC).with_suffix("").parts)): path for path in MODULES}
+    needs = {
+        name: {
+            other for found in imported(parse(path)) for other in (found, found.rpartition(".")[0]) if other in files
+        }
+        for name, path in files.items()
+    }
+    TopologicalSorter({name: others - {name} for name, others in needs.items()}).prepare()
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if layer_of(p) != "cli"], ids=name_of)

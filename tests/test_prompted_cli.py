@@ -15,8 +15,9 @@ from torch import Tensor
 from songs import put, tone
 from stemforge import checkpoints, prompts
 from stemforge.cli.main import main
+from stemforge.train.config import TrainConfig
 from stemforge.train.saving import save
-from stemforge.train.trainer import TrainConfig, start
+from stemforge.train.trainer import start
 from tiny import TINY
 from worded import Encoder, hearing_checkpoint
 

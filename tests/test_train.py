@@ -8,11 +8,12 @@ import torch
 from lightning_fabric import Fabric
 
 from stemforge.errors import InputError
+from stemforge.train.config import TrainConfig
 from stemforge.train.data import TASKS, Crops, Variety, driven, find_songs, read_at
 from stemforge.train.files import StemFile
 from stemforge.train.loss import moments, products
 from stemforge.train.saving import resume, save
-from stemforge.train.trainer import TrainConfig, averaged, fit, schedule, start
+from stemforge.train.trainer import averaged, fit, schedule, start
 from stemforge.train.validate import validate
 from tiny import TINY, tiny_network, tiny_songs
 

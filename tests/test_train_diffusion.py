@@ -11,10 +11,11 @@ import official
 from songs import put, tone
 from stemforge.cli.train_config import settings, shipped
 from stemforge.models.msdm import Isdm, Msdm, MsdmConfig
+from stemforge.train.config import TrainConfig
 from stemforge.train.data import find_songs
 from stemforge.train.diffusion import Windows, diffusion_loss
 from stemforge.train.recipes import loss_of, network_of, optimizers_of, pieces_of, score_of, scores_of
-from stemforge.train.trainer import TrainConfig, fit, start
+from stemforge.train.trainer import fit, start
 
 CONFIG = MsdmConfig(names=official.NAMES, **official.TINY)
 TABLE = {"architecture": "msdm-unet", "rate": 8000, "samples": 480, **official.TINY}

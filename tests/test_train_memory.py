@@ -16,10 +16,11 @@ from stemforge.cli.main import main
 from stemforge.cli.train_config import settings, shipped
 from stemforge.errors import TrainingError, UsageError
 from stemforge.train import sizing, trainer
+from stemforge.train.config import TrainConfig
 from stemforge.train.data import find_songs, parts_of
 from stemforge.train.recipes import batches_of, compile_in_place
 from stemforge.train.saving import resume, save
-from stemforge.train.trainer import TrainConfig, fit, start
+from stemforge.train.trainer import fit, start
 from tiny import TINY, tiny_songs
 
 NAMES = tuple(TINY["names"])

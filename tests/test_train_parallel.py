@@ -14,7 +14,7 @@ import official
 from songs import put, tone
 from stemforge.cli.train_config import settings, shipped
 from stemforge.cli.train_engine import engine
-from stemforge.cli.train_start import Request
+from stemforge.cli.train_request import Request
 from stemforge.errors import UsageError
 from stemforge.train.data import Crops, find_songs
 from stemforge.train.diffusion import Windows

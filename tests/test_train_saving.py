@@ -13,9 +13,10 @@ from lightning_fabric import Fabric
 from safetensors import safe_open
 
 from stemforge.errors import InputError, OutputError, SpaceError, TrainingError, UsageError
+from stemforge.train.config import TrainConfig
 from stemforge.train.data import Crops, find_songs
 from stemforge.train.saving import resume, save, save_best
-from stemforge.train.trainer import LOST, TrainConfig, averaged, fit, start
+from stemforge.train.trainer import LOST, averaged, fit, start
 from tiny import TINY, tiny_songs
 
 CONFIG = TrainConfig(

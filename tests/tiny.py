@@ -9,8 +9,9 @@ import pytest
 
 from stemforge import checkpoints
 from stemforge.models.forge import Forge
+from stemforge.train.config import TrainConfig
 from stemforge.train.saving import save
-from stemforge.train.trainer import TrainConfig, start
+from stemforge.train.trainer import start
 
 TINY = {
     "names": ["bass", "drums", "other"],

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from stemforge.train.config import TrainConfig
 from stemforge.train.saving import save
-from stemforge.train.trainer import TrainConfig, start
+from stemforge.train.trainer import start
 from tiny import TINY
 
 

@@ -18,7 +18,7 @@ from stemforge.tasks.mirror import Mirror
 
 if TYPE_CHECKING:
     from stemforge.cli.separate_request import Request
-    from stemforge.cli.separate_run import Run
+    from stemforge.cli.separate_state import Run
 
 
 def is_far(request: Request, items: list[Item]) -> bool:

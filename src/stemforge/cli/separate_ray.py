@@ -22,7 +22,7 @@ from stemforge.cli.layout import DEFAULT, Layout
 from stemforge.cli.separate_each import separate_one, use_temporary
 from stemforge.cli.separate_flow import Flow
 from stemforge.cli.separate_request import Request
-from stemforge.cli.separate_run import Run
+from stemforge.cli.separate_state import Run
 from stemforge.cli.separate_vocals import stages
 from stemforge.errors import OutputError, SpaceError, StemforgeError
 from stemforge.storage import Url

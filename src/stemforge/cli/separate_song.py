@@ -30,7 +30,7 @@ from stemforge.tasks.locks import Lock, LockedError
 from stemforge.types import Separator
 
 if TYPE_CHECKING:
-    from stemforge.cli.separate_run import Run
+    from stemforge.cli.separate_state import Run
 
 
 class _StoppedError(StemforgeError):

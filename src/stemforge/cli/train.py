@@ -55,8 +55,8 @@ def train(
     best/ as they were when they scored best on --valid, state.pt to resume from, and logs/ with CSV and TensorBoard
     files.
     """
-    from stemforge.cli import train_start
+    from stemforge.cli import train_request, train_start
 
-    talk = (train_start.progress_of(progress), json, -1 if quiet else verbose)
-    asked = train_start.Request(data, valid, out, device, devices, num_nodes, stop_after, *talk, compile, wandb)
+    talk = (train_request.progress_of(progress), json, -1 if quiet else verbose)
+    asked = train_request.Request(data, valid, out, device, devices, num_nodes, stop_after, *talk, compile, wandb)
     train_start.begin(config, changes or [], plot, asked)

@@ -13,9 +13,9 @@ from typing import Any
 from stemforge import checkpoints
 from stemforge.errors import CheckpointError, InputError, UsageError
 from stemforge.tables import CONFIG
+from stemforge.train.config import TrainConfig
 from stemforge.train.layouts import Wanted
 from stemforge.train.levels import TASKS
-from stemforge.train.trainer import TrainConfig
 
 PRECISIONS = ("bf16-mixed", "16-mixed", "32-true")
 COUNTS = ("steps", "accumulate", "validate_every", "save_every", "excerpts")

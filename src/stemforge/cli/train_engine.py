@@ -17,10 +17,10 @@ from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 from lightning_fabric.strategies.ddp import DDPStrategy
 
 from stemforge.errors import UsageError
-from stemforge.train.trainer import TrainConfig
+from stemforge.train.config import TrainConfig
 
 if TYPE_CHECKING:
-    from stemforge.cli.train_start import Request
+    from stemforge.cli.train_request import Request
 
 
 def engine(config: TrainConfig, request: Request, device: torch.device, loggers: Sequence[Logger]) -> Fabric:

@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 from typing import TypeAlias
 
-from stemforge.cli.train_start import needed
+from stemforge.cli.train_request import needed
 from stemforge.errors import InputError, OutputError
 
 Curves: TypeAlias = "dict[str, tuple[list[int], list[float]]]"

@@ -20,18 +20,19 @@ from stemforge.cli import console
 from stemforge.cli.inputs import check_writable
 from stemforge.cli.train_config import resolved, wanted_of
 from stemforge.cli.train_engine import agreed, engine, loggers_of
+from stemforge.cli.train_request import Request
 from stemforge.cli.train_samples import show
-from stemforge.cli.train_start import Request
 from stemforge.cli.train_text import recordings
 from stemforge.cli.train_view import View
 from stemforge.cli.train_wandb import Wandb
 from stemforge.errors import OutputError, SpaceError, UsageError
 from stemforge.models.forge import Forge
+from stemforge.train.config import TrainConfig
 from stemforge.train.data import Batches, Song, find_songs, quarantine_of
 from stemforge.train.recipes import Pieces, batches_of, compile_in_place, pieces_of, score_of, scores_of
 from stemforge.train.saving import resume, save, save_best
 from stemforge.train.sizing import sized
-from stemforge.train.trainer import Run, TrainConfig, adopt, averaged, fit
+from stemforge.train.trainer import Run, adopt, averaged, fit
 
 log = logging.getLogger("stemforge")
 

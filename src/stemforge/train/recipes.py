@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from stemforge.models.msdm import Isdm, Msdm
 from stemforge.models.registry import ARCHITECTURES
 from stemforge.train import loss
 from stemforge.train.captioned import CaptionedCrops
+from stemforge.train.config import TrainConfig
 from stemforge.train.data import Batch, Batches, Crops, Song, Variety
 from stemforge.train.diffusion import Windows, diffusion_loss
 from stemforge.train.files import Float
@@ -29,9 +30,6 @@ from stemforge.train.flow import Pieces as FlowPieces
 from stemforge.train.flow import flow_loss
 from stemforge.train.loss import denoising_loss, separation_loss
 from stemforge.train.validate import excerpts, validate
-
-if TYPE_CHECKING:
-    from stemforge.train.trainer import TrainConfig
 
 Trained: TypeAlias = Forge | Msdm | Isdm | Flows
 Pieces: TypeAlias = list[Float] | list[Batch]

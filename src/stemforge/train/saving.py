@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import save as to_bytes
 
 from stemforge.errors import InputError, OutputError, SpaceError, TrainingError, UsageError
-from stemforge.train.trainer import Run, TrainConfig, averaged, start
+from stemforge.train.config import TrainConfig
+from stemforge.train.trainer import Run, averaged, start
 
 STATE, WEIGHTS, CONFIG, BEST = "state.pt", "model.safetensors", "config.json", "best"
 
