@@ -205,6 +205,29 @@ def test_training_learns(tmp_path, songs):
     assert validate(averaged(run), pieces)["all"] > before + 3
 
 
+def test_what_is_learned_of_making_leaves_separation_alone(tmp_path, songs):
+    """With learn = making separated stems stay what they are, bit by bit, in the averaged weights and after a resumed
+    run too; stems that are made change."""
+    network = {**TINY, "detail": 3, "across": True}
+    config = TrainConfig(
+        **{**CONFIG.__dict__, "network": network, "learn": "making", "shares": (0, 0.2, 0.3, 0.3, 0.2), "rate": 0.01}
+    )
+    run, fabric = start(config), Fabric(accelerator="cpu", devices=1)
+    torch.manual_seed(3)
+    x, sigma = 0.1 * torch.randn(1, 3, 2, 2000), torch.ones(1, 3, 1)
+    apart, made = (found.detach() for found in (run.network.separate(x.sum(1)), run.network.denoise(x, sigma)))
+    for _ in range(2):
+        for _ in fit(run, crops_of(songs, shares=config.shares), fabric):
+            if run.index == 3:
+                break
+        save(run, tmp_path / "run")
+        run = resume(config, tmp_path / "run")
+    assert run.index == config.steps
+    for trained in (run.network, averaged(run)):
+        assert torch.equal(trained.separate(x.sum(1)), apart)
+        assert (trained.denoise(x, sigma) - made).abs().max() > 1e-4
+
+
 def test_drive_keeps_the_level_and_adds_harmonics():
     """An overdriven tone has its old level, odd harmonics that it had not, and silence stays silence."""
     t = np.arange(16000) / 8000

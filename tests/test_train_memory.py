@@ -193,6 +193,8 @@ def test_sizes_and_parts_that_make_no_sense():
         ("validate_every=0", "validate_every = 0: give 1 or more"),
         ("seconds=0", "seconds = 0: give more than 0"),
         ("shares=[1, 0]", "give 5 numbers from 0 on, not all 0"),
+        ("learn=drums", "learn 'drums' is not one of all, making"),
+        ("learn=making", "Begin shares with 0"),
         ("shares=[0, 0, 0, 0, 0]", "give 5 numbers from 0 on, not all 0"),
     ):
         with pytest.raises(UsageError, match=says):

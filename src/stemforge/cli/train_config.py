@@ -13,7 +13,7 @@ from typing import Any
 from stemforge import checkpoints
 from stemforge.errors import CheckpointError, InputError, UsageError
 from stemforge.tables import CONFIG
-from stemforge.train.config import TrainConfig
+from stemforge.train.config import LEARN, TrainConfig
 from stemforge.train.layouts import Wanted
 from stemforge.train.levels import TASKS
 
@@ -89,6 +89,13 @@ def _checked(table: dict[str, Any], path: Path) -> TrainConfig:
         values[key] = value
     config = TrainConfig(**values)
     _in_range(config, path)
+    if config.learn not in LEARN:
+        raise UsageError(f"config '{path}': learn '{config.learn}' is not one of {', '.join(LEARN)}.")
+    if config.learn == "making" and config.shares[0]:
+        raise UsageError(
+            f"config '{path}': learn = 'making' leaves alone what separates. Begin shares with 0, as "
+            "shares='[0, 0.1, 0.3, 0.4, 0.2]'."
+        )
     if config.precision not in PRECISIONS:
         raise UsageError(f"config '{path}': precision '{config.precision}' is not one of {', '.join(PRECISIONS)}.")
     return config

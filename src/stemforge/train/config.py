@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+LEARN = ("all", "making")
+"""What a run may change: all weights, or those that only the making of stems reads."""
+
 
 @dataclass(frozen=True)
 class TrainConfig:
     """A whole run. Rates are peaks: they rise over `warmup` steps and fall to zero over the last `decay` share.
 
     batch_size 0 stands for one that is yet to be found, see `sizing`; each batch is computed in `accumulate` parts.
-    caption_dropout: share of items without their caption, for networks that hear prompts.
+    caption_dropout: share of items without their caption, for networks that hear prompts. learn: of LEARN; "making"
+    leaves alone what a Forge network separates with, so that its stems of a song stay what they are, bit by bit.
     """
 
     steps: int = 10000
@@ -35,6 +39,7 @@ class TrainConfig:
     validate_every: int = 500
     save_every: int = 250
     excerpts: int = 24
+    learn: str = "all"
     start: str = ""
     stems: dict[str, Any] = field(default_factory=dict)
     network: dict[str, Any] = field(default_factory=dict)

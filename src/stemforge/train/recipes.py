@@ -34,6 +34,9 @@ from stemforge.train.validate import excerpts, validate
 Trained: TypeAlias = Forge | Msdm | Isdm | Flows
 Pieces: TypeAlias = list[Float] | list[Batch]
 
+MAKING = ("read_stems.", "read_levels.", "write_gains.", "stem_detail.", "across.")
+"""Weights of a Forge network that are read where a stem is shown, and never by a separation in one call."""
+
 
 def network_of(table: Mapping[str, Any]) -> Trained:
     """A network with freshly drawn weights. table: its config; `architecture` is forge where it says nothing.
@@ -53,20 +56,25 @@ def network_of(table: Mapping[str, Any]) -> Trained:
 def optimizers_of(network: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
     """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) for the blocks, AdamW for the rest.
 
-    Networks without blocks of this kind get the Adam of their authors.
+    Networks without blocks of this kind get the Adam of their authors. What is not to be learned asks for no gradient.
     """
     if not isinstance(network, Forge):
         momenta = (0.9, 0.999) if isinstance(network, Flows) else (0.9, 0.99)
         return [torch.optim.Adam(network.parameters(), lr=config.rate, betas=momenta)]
+    if config.learn == "making":
+        for name, weight in network.named_parameters():
+            weight.requires_grad_(name.startswith(MAKING))
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
-    for name, weight in network.named_parameters():
+    for name, weight in ((name, weight) for name, weight in network.named_parameters() if weight.requires_grad):
         inner = name.startswith("blocks.") and weight.ndim == 2 and not name.endswith("taps")
         (matrices if inner else others).append(weight)
+    adam = torch.optim.AdamW(others, lr=config.rate, betas=(0.9, 0.98), weight_decay=config.weight_decay)
+    if not matrices:
+        return [adam]
     muon = torch.optim.Muon(
         matrices, lr=config.matrix_rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
     )
-    adam = torch.optim.AdamW(others, lr=config.rate, betas=(0.9, 0.98), weight_decay=config.weight_decay)
     return [muon, adam]
 
 
