@@ -31,7 +31,7 @@ from stemforge.inference.settings import Sampling, default
 from stemforge.tasks.coherence import Features, compare, features
 from stemforge.tasks.evaluate import find_stem, list_songs
 from stemforge.tasks.fad import embed, fad
-from stemforge.tasks.generate import generate
+from stemforge.tasks.generate import generate, instruments
 from stemforge.tasks.impute import impute
 from stemforge.types import Audio, Stems
 
@@ -83,7 +83,8 @@ def run_generate(args: argparse.Namespace) -> None:
     """Generated pieces beside noise, single stems and stems of different songs."""
     checkpoint = checkpoints.find(args.checkpoint)
     network = checkpoints.network_of(checkpoint)
-    real = excerpts(args.songs, network.names, network.rate, args.seconds, args.count, 3)
+    names = instruments(network.names)
+    real = excerpts(args.songs, names, network.rate, args.seconds, args.count, 3)
     judge = Judge([x.sum(0) for x in real], network.rate)
     sampling = sampling_of("generate", network.conditional, args)
     made = [generate(network, args.seconds, sampling, seed=seed).samples for seed in range(args.count)]
@@ -93,13 +94,13 @@ def run_generate(args: argparse.Namespace) -> None:
     rows = {
         "generated": [x.sum(0) for x in made],
         "noise": [torch.randn(x[0].shape) for x in real],
-        **{f"{name} alone": [x[i] for x in real] for i, name in enumerate(network.names)},
+        **{f"{name} alone": [x[i] for x in real] for i, name in enumerate(names)},
         "stems of different songs": shuffled,
     }
     print(f"{len(real)} excerpts, {args.count} pieces of {args.seconds:g} s, {sampling.evaluations} calls a window")
     for name, sounds in rows.items():
         print(f"{name:26} {judge.distance(s for s in sounds if s.abs().max() > 1e-3):7.1f}", flush=True)
-    for i, name in enumerate(network.names):
+    for i, name in enumerate(names):
         ours, theirs = (10 * np.log10([float(x[i].square().mean()) + 1e-9 for x in xs]) for xs in (made, real))
         print(f"level of {name:8} generated {np.median(ours):6.1f} dB, real {np.median(theirs):6.1f} dB")
         print(f"  sounding in {100 * sounding([x[i] for x in made], network.rate):.0f}% of seconds, "
@@ -108,8 +109,8 @@ def run_generate(args: argparse.Namespace) -> None:
     alike = (torch.corrcoef(flat) - torch.eye(len(flat))).abs().max()
     print(f"largest correlation of two pieces {float(alike):.2f}")
     if args.training:
-        pitched = [k for k, name in enumerate(network.names) if name != "drums"]
-        wholes = ([x[[k for k in pitched if k < len(x)]].sum(0) for x in xs] for xs in (made, real))
+        pitched = [k for k, name in enumerate(names) if name != "drums"]
+        wholes = ([x[pitched].sum(0) for x in xs] for xs in (made, real))
         heard_before(*wholes, args.training, network.rate)
 
 
