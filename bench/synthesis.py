@@ -1,9 +1,9 @@
 """How good is what is generated? Two tables: new pieces, and imputation of all 14 subsets of four stems.
 
     python bench/synthesis.py generate SONGS [--checkpoint forge] [--count 20] [--seconds 12] [--steps N]
-        [--sigma-min S] [--sigma-max S] [--training SONGS]
+        [--sampler NAME] [--sigma-min S] [--sigma-max S] [--training SONGS]
     python bench/synthesis.py impute SONGS [--checkpoint forge] [--count 20] [--seconds 12] [--steps N]
-        [--sigma-min S] [--sigma-max S] [--given bass+drums ...]
+        [--sampler NAME] [--sigma-min S] [--sigma-max S] [--given bass+drums ...]
 
 SONGS: held-out songs, one folder a song with one file a stem; `--count` excerpts of `--seconds` are cut from them.
 Needs `stemforge checkpoints pull musicnn`. Every row is a Fréchet distance on musicnn (MSD) to the excerpts, all sets
@@ -27,6 +27,7 @@ from stemforge import checkpoints, wheels
 from stemforge.audio.io import read
 from stemforge.audio.resample import to_channels, to_rate
 from stemforge.devices import keep_memory
+from stemforge.inference.samplers import SAMPLERS
 from stemforge.inference.settings import Sampling, default
 from stemforge.tasks.coherence import Features, compare, features
 from stemforge.tasks.evaluate import find_stem, list_songs
@@ -76,7 +77,8 @@ class Judge:
 
 def sampling_of(task: str, conditional: bool, args: argparse.Namespace) -> Sampling:
     """The settings of a task with what the command line changes."""
-    return default(task, conditional).changed(steps=args.steps, sigma_max=args.sigma_max, sigma_min=args.sigma_min)
+    names = ("sampler", "steps", "sigma_max", "sigma_min")
+    return default(task, conditional).changed(**{name: getattr(args, name) for name in names})
 
 
 def run_generate(args: argparse.Namespace) -> None:
@@ -228,6 +230,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=12.0)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--training", type=Path, help="generate: songs that the network was trained on")
+    parser.add_argument("--sampler", choices=list(SAMPLERS))
     parser.add_argument("--sigma-max", type=float)
     parser.add_argument("--sigma-min", type=float)
     parser.add_argument("--given", nargs="+", help="impute: only these subsets")
