@@ -12,6 +12,7 @@ from stemforge.train.config import TrainConfig
 from stemforge.train.data import TASKS, Crops, Variety, driven, find_songs, read_at
 from stemforge.train.files import StemFile
 from stemforge.train.loss import moments, products
+from stemforge.train.recipes import pieces_of, score_of, scores_of
 from stemforge.train.saving import resume, save
 from stemforge.train.trainer import averaged, fit, schedule, start
 from stemforge.train.validate import validate
@@ -226,6 +227,17 @@ def test_what_is_learned_of_making_leaves_separation_alone(tmp_path, songs):
     for trained in (run.network, averaged(run)):
         assert torch.equal(trained.separate(x.sum(1)), apart)
         assert (trained.denoise(x, sigma) - made).abs().max() > 1e-4
+
+
+def test_making_is_scored_by_its_loss(songs):
+    """Where separation cannot change, the best weights are those of the lowest loss on fixed crops of those tasks."""
+    config = TrainConfig(**{**CONFIG.__dict__, "learn": "making", "shares": (0, 0, 0.5, 0.5, 0), "excerpts": 5})
+    run = start(config)
+    pieces = pieces_of(songs, run.network, config)
+    assert sum(len(piece.stems) for piece in pieces) >= 5 and {piece.task for piece in pieces} <= {"generate", "impute"}
+    figures = scores_of(run.network, pieces)
+    assert figures.keys() == {"loss"} and score_of(figures) == -figures["loss"] < 0
+    assert scores_of(run.network, pieces_of(songs, run.network, config)) == figures
 
 
 def test_drive_keeps_the_level_and_adds_harmonics():

@@ -8,6 +8,7 @@ from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 from torch import Tensor
 
 from stemforge.models.forge import Forge
+from stemforge.train.data import Batch
 from stemforge.train.recipes import Pieces, Trained
 
 SECONDS = 4
@@ -17,10 +18,10 @@ SECONDS = 4
 def show(fabric: Fabric, network: Trained, pieces: Pieces, step: int) -> None:
     """The first seconds of the first piece in mono: its mixture and each estimate, as sound and as a spectrogram.
 
-    Networks that take no mixture apart by themselves have nothing to show.
+    Networks that take no mixture apart by themselves, or learn to make stems only, have nothing to show.
     """
     writers = [logger.experiment for logger in fabric.loggers if isinstance(logger, TensorBoardLogger)]
-    if not isinstance(network, Forge) or network.config.text or not writers:
+    if not isinstance(network, Forge) or isinstance(pieces[0], Batch) or not writers:
         return
     mixture = torch.as_tensor(pieces[0]).sum(dim=0)[:, : SECONDS * network.rate].to(network.data_curve.device)
     stems = network.separate(mixture[None])[0]

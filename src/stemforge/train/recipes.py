@@ -1,6 +1,7 @@
 """How each architecture is trained: its batches, loss, optimisers and score.
 
 forge     every task at once, Muon and AdamW; score: active SI-SDR improvement in dB
+forge that learns to make stems only; score: minus the loss on fixed crops
 forge with prompts   captioned mixtures in one slot, see `captioned`; score: minus the loss on fixed crops
 msdm-unet, isdm-unet   as published, see `diffusion`; score: minus the loss on fixed windows with fixed noise
 glow    as published, see `flow`; score: minus the loss on fixed pieces
@@ -138,25 +139,28 @@ def _uniform(like: Tensor, generator: torch.Generator) -> Tensor:
 
 def pieces_of(songs: list[Song], network: Trained, config: TrainConfig) -> Pieces:
     """What the network is scored on: `config.excerpts` pieces, always the same."""
-    if isinstance(network, Forge) and not network.config.text:
+    separates = isinstance(network, Forge) and not network.config.text
+    if separates and config.learn == "all":
         return excerpts(songs, network.names, network.rate, config.excerpts, network.channels)
     batches = batches_of(songs, network, replace(config, caption_dropout=0.0), seed=1)
-    return [batches.batch(k) for k in range(-(-config.excerpts // config.batch_size))]
+    size = max(1, config.batch_size // 2) if separates else config.batch_size  # of tasks without a mixture
+    return [batches.batch(k) for k in range(-(-config.excerpts // size))]
 
 
 @torch.no_grad()
 def scores_of(network: Trained, pieces: Pieces) -> Mapping[str, float]:
     """Figures of the network on these pieces, in evaluation mode."""
-    if isinstance(network, Forge) and not network.config.text:
+    if isinstance(network, Forge) and not isinstance(pieces[0], Batch):
         return validate(network, cast("list[Float]", pieces))
     device = next(network.parameters()).device
-    if isinstance(network, Forge):
+    if isinstance(network, Forge) and network.config.text:
         return prompted_scores(network, [to_device(batch, device) for batch in cast("list[Batch]", pieces)])
     found = [loss_of(network, to_device(batch, device)) for batch in cast("list[Batch]", pieces)]
     if isinstance(network, Flows):
         figures = {name: float(torch.stack([parts[name] for _, parts in found]).mean()) for name in network.names}
         return {**figures, "loss": sum(figures.values()) / len(figures)}
-    return {"loss": float(torch.stack([parts["diffusion"] for _, parts in found]).mean())}
+    named = "denoising" if isinstance(network, Forge) else "diffusion"
+    return {"loss": float(torch.stack([parts[named] for _, parts in found]).mean())}
 
 
 def prompted_scores(network: Forge, batches: list[Batch]) -> Mapping[str, float]:
