@@ -246,6 +246,18 @@ def test_a_start_gets_local_patterns(config):
     assert all(not after[name].any() for name in new if "weigh." in name or "read_levels" in name)
 
 
+def test_a_run_that_learns_to_make_stems(config):
+    """From a checkpoint, with estimates across channels: only what making reads changes, and the best loss is kept."""
+    assert main(words(config, "network.detail=2", out="first")) == 0
+    change = [f"start={config.parent / 'first'}", "network.across=true", "learn=making", "shares=[0, 0, 0.4, 0.4, 0.2]"]
+    assert main(words(config, *change, out="second")) == 0
+    before, after = (load_file(config.parent / run / "model.safetensors") for run in ("first", "second"))
+    moved = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {"read_stems", "read_levels", "write_gains", "stem_detail"}
+    assert {name.split(".")[0] for name in after.keys() - before.keys()} == {"across"}
+    assert scores(config.parent / "second").keys() == {"step", "loss"}
+
+
 def test_other_stems_than_those_of_the_start(config, tmp_path):
     """A run on vocals, drums and the rest starts from a network of bass, drums, other, whose sizes it takes over."""
     assert main(words(config, out="first")) == 0
