@@ -173,3 +173,21 @@ def test_the_gradient_at_the_state_is_that_of_differences():
     x = x.detach()
     slope = (value(1e-5) - value(-1e-5)) / 2e-5
     torch.testing.assert_close((gradient * way).sum(), slope, rtol=2e-3, atol=0)
+
+
+def test_a_stem_takes_of_the_other_channel_by_the_share_of_noise():
+    """With gains and ratios of 0 and one number k: D = c_skip X + (1 - c_skip) k c_skip X of the other channel."""
+    network, k = tiny_network(across=True), 0.7
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.zero_()
+        for layer in network.across.weigh:
+            layer.bias.fill_(k)
+    x, sigma = sound(1, 3, 2, 800), torch.full((1, 3, 1), 0.5)
+    spectrum, hidden = network.stft(x), torch.zeros(1, 3, dtype=torch.bool)
+    skip = network.coefficients(network.frame_sigma(sigma, 800), hidden).c_skip
+    expected = skip * spectrum + (1 - skip) * k * skip * spectrum[:, :, [1, 0]]
+    found = network.denoise(x, sigma)
+    torch.testing.assert_close(found, network.stft.inverse(expected, 800), rtol=1e-4, atol=1e-6)
+    mono = x[:, :, :1].expand(-1, -1, 2, -1)
+    torch.testing.assert_close(network.denoise(mono, sigma)[:, :, 0], network.denoise(mono, sigma)[:, :, 1])
