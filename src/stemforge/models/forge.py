@@ -187,7 +187,7 @@ class Forge(nn.Module):
 
     def expand(self, values: Tensor) -> Tensor:
         """(..., low bin + group) -> (..., frequency): each group speaks for its bins."""
-        low, *cuts = values.split([self.low, *((b - a) // k for a, b, k in self.config.pools)], dim=-1)
+        low, *cuts = torch.split(values, [self.low, *((b - a) // k for a, b, k in self.config.pools)], dim=-1)
         wide = (cut.repeat_interleave(k, dim=-1) for cut, (_, _, k) in zip(cuts, self.config.pools, strict=True))
         return torch.cat([low, *wide], dim=-1)[..., : self.config.n_fft // 2 + 1]
 
