@@ -151,7 +151,7 @@ def pieces_of(songs: list[Song], network: Trained, config: TrainConfig) -> Piece
 def scores_of(network: Trained, pieces: Pieces) -> Mapping[str, float]:
     """Figures of the network on these pieces, in evaluation mode."""
     if isinstance(network, Forge) and not isinstance(pieces[0], Batch):
-        return validate(network, cast("list[Float]", pieces))
+        return validate(network, pieces)
     device = next(network.parameters()).device
     if isinstance(network, Forge) and network.config.text:
         return prompted_scores(network, [to_device(batch, device) for batch in cast("list[Batch]", pieces)])
