@@ -41,15 +41,21 @@ KINDS = ("beat", "chroma")
 Row = TypeVar("Row")
 
 
+def stems_of(song: Path, names: tuple[str, ...], rate: int) -> Tensor:
+    """The stems of a song folder, (stem, 2, time); one that it lacks is silence."""
+    paths = [find_stem(song, name) for name in names]
+    sounds = [to_rate(read(path), rate).samples if path else torch.zeros(1, 1) for path in paths]
+    time = max(sound.shape[-1] for sound in sounds)
+    return torch.stack([torch.nn.functional.pad(to_channels(s, 2), (0, time - s.shape[-1])) for s in sounds])
+
+
 def excerpts(songs: Path, names: tuple[str, ...], rate: int, seconds: float, count: int, needed: int) -> list[Tensor]:
     """Excerpts (stem, channel, time) spread over the songs, in which at least `needed` stems sound."""
     found: list[Tensor] = []
     length = round(seconds * rate)
     for song in list_songs(songs):
-        paths = [find_stem(song, name) for name in names]
-        sounds = [to_rate(read(path), rate).samples if path else torch.zeros(1, 1) for path in paths]
-        time = max(sound.shape[-1] for sound in sounds)
-        stems = torch.stack([torch.nn.functional.pad(to_channels(s, 2), (0, time - s.shape[-1])) for s in sounds])
+        stems = stems_of(song, names, rate)
+        time = stems.shape[-1]
         cuts = [stems[..., start : start + length] for start in range(length, time - length, 2 * length)]
         found += [cut for cut in cuts if int((cut.square().mean(dim=(1, 2)) > 10**-4.5).sum()) >= needed]
     at = np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(int)
@@ -131,9 +137,7 @@ def nearest(pieces: list[Tensor], songs: dict[str, Tensor]) -> list[tuple[float,
             if song.shape[1] < piece.shape[1]:
                 continue
             product = torch.nn.functional.conv1d(song[None], piece[None])[0, 0]
-            energy = torch.nn.functional.conv1d(song.square().sum(0)[None, None], torch.ones(1, 1, piece.shape[1]))[
-                0, 0
-            ]
+            energy = song.square().sum(0).unfold(0, piece.shape[1], 1).sum(-1)
             alike = (product / (energy.sqrt() * piece.norm()).clamp(min=1e-6)).max()
             best[k] = max(best[k], (float(alike), name))
     return best
@@ -141,13 +145,8 @@ def nearest(pieces: list[Tensor], songs: dict[str, Tensor]) -> list[tuple[float,
 
 def heard_before(made: list[Tensor], real: list[Tensor], training: Path, rate: int) -> None:
     """How near pieces (channel, time) are to songs of the training set, beside real music that is not in it."""
-    songs = {}
-    for folder in list_songs(training):
-        stems = [to_rate(read(path), rate).samples.mean(0) for name in ("bass", "guitar", "piano", "other")
-                 if (path := find_stem(folder, name))]  # fmt: skip
-        time = max((len(x) for x in stems), default=0)
-        if time:
-            songs[folder.name] = chroma(sum(torch.nn.functional.pad(x, (0, time - len(x))) for x in stems)[None], rate)
+    pitched = ("bass", "guitar", "piano", "other")
+    songs = {song.name: chroma(stems_of(song, pitched, rate).sum(0), rate) for song in list_songs(training)}
     for row, sounds in (("generated", made), ("held-out", real)):
         found = nearest([chroma(x, rate) for x in sounds], songs)
         most, name = max(found)

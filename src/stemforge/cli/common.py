@@ -17,6 +17,15 @@ MATTER = ("torch", "torchaudio", "numpy", "soundfile", "soxr", "safetensors", "h
 """What the samples, or the look of the program, depend on."""
 
 
+def exit_code(codes: list[int], done: int) -> int:
+    """Of a batch: 0 all done, 3 some failed, otherwise the code that all failures share, or 4."""
+    if not codes:
+        return 0
+    if done:
+        return 3
+    return codes[0] if len(set(codes)) == 1 else 4
+
+
 def versions() -> dict[str, str]:
     """Of Python and of the libraries that matter, without importing them."""
     import platform

@@ -12,6 +12,7 @@ from stemforge import storage
 from stemforge.audio.io import Source, probe
 from stemforge.audio.writer import output_errors
 from stemforge.cli.inputs import Item
+from stemforge.cli.separate_song import separate_song
 from stemforge.errors import InputError, StemforgeError
 from stemforge.storage import Url
 from stemforge.tasks.mirror import Mirror
@@ -42,8 +43,6 @@ def opened(request: Request, path: Path, contents: Path | None = None) -> Source
 
 def separate_one(run: Run, item: Item) -> None:
     """Fetch, open and separate one song, and wait until it is written; nothing of it stays in the temporary folder."""
-    from stemforge.cli.separate_song import separate_song
-
     run.current = item.path
     place = run.layout.place(item)
     try:

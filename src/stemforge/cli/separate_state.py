@@ -11,6 +11,7 @@ from typing import Any
 from stemforge import checkpoints, flows
 from stemforge.audio.io import Source
 from stemforge.cli import console, ledger
+from stemforge.cli.common import exit_code
 from stemforge.cli.inputs import Item
 from stemforge.cli.layout import Layout
 from stemforge.cli.separate_flow import Flow
@@ -176,12 +177,8 @@ class Run:
         return str(folder if self.mirror is None else self.mirror.far(folder))
 
     def exit_code(self) -> int:
-        """0 all done, 3 some failed, otherwise the code that all failures share, or 4."""
-        if not self.codes:
-            return 0
-        if self.done or self.skipped:
-            return 3
-        return self.codes[0] if len(set(self.codes)) == 1 else 4
+        """Of all that was done, there already, or failed."""
+        return exit_code(self.codes, self.done + self.skipped)
 
 
 def _text(path: Path) -> str:

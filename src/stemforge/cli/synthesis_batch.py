@@ -16,6 +16,7 @@ from typing import Any
 
 from stemforge.audio.writer import output_errors, sweep
 from stemforge.cli import console, pages
+from stemforge.cli.common import exit_code
 from stemforge.cli.options import policy
 from stemforge.cli.synthesis import Session
 from stemforge.errors import (
@@ -150,12 +151,8 @@ class Batch:
             self.session.report.note(f"{self.done} made, {self.skipped} already there, {len(self.codes)} failed")
 
     def _exit_code(self) -> int:
-        """0 all done, 3 some failed, otherwise the code that all failures share, or 4."""
-        if not self.codes:
-            return 0
-        if self.done or self.skipped:
-            return 3
-        return self.codes[0] if len(set(self.codes)) == 1 else 4
+        """Of all that was done, there already, or failed."""
+        return exit_code(self.codes, self.done + self.skipped)
 
 
 def _sum(paths: Mapping[str, Path]) -> str:

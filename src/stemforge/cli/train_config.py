@@ -89,15 +89,6 @@ def _checked(table: dict[str, Any], path: Path) -> TrainConfig:
         values[key] = value
     config = TrainConfig(**values)
     _in_range(config, path)
-    if config.learn not in LEARN:
-        raise UsageError(f"config '{path}': learn '{config.learn}' is not one of {', '.join(LEARN)}.")
-    if config.learn == "making" and config.shares[0]:
-        raise UsageError(
-            f"config '{path}': learn = 'making' leaves alone what separates. Begin shares with 0, as "
-            "shares='[0, 0.1, 0.3, 0.4, 0.2]'."
-        )
-    if config.precision not in PRECISIONS:
-        raise UsageError(f"config '{path}': precision '{config.precision}' is not one of {', '.join(PRECISIONS)}.")
     return config
 
 
@@ -110,6 +101,14 @@ def _in_range(config: TrainConfig, path: Path) -> None:
     shares = config.shares
     if len(shares) != len(TASKS) or not all(isinstance(x, int | float) and x >= 0 for x in shares) or not sum(shares):
         raise UsageError(f"config '{path}': shares = {list(shares)}: give {len(TASKS)} numbers from 0 on, not all 0.")
+    for key, allowed in (("precision", PRECISIONS), ("learn", LEARN)):
+        if (value := getattr(config, key)) not in allowed:
+            raise UsageError(f"config '{path}': {key} '{value}' is not one of {', '.join(allowed)}.")
+    if config.learn == "making" and config.shares[0]:
+        raise UsageError(
+            f"config '{path}': learn = 'making' leaves alone what separates. Begin shares with 0, as "
+            "shares='[0, 0.1, 0.3, 0.4, 0.2]'."
+        )
 
 
 def wanted_of(config: TrainConfig, names: tuple[str, ...]) -> Wanted:

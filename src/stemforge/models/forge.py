@@ -118,7 +118,7 @@ class Forge(nn.Module):
         self.low = c.edges[-1]
         self.spans = [(a, b) for a, b in zip(c.edges[:-1], c.edges[1:], strict=True)]
         self.pooled = sum((b - a) // k for a, b, k in c.pools)
-        sizes = [*(b - a for a, b in self.spans), self.pooled]
+        sizes = [b - a for a, b in self.spans] + [self.pooled]
         planes = c.channels + 2 * (c.channels == 2)  # left, right, middle, side
         low, top = stems * c.channels * 2, stems * c.channels
         self.read_mixture = nn.ModuleList(nn.Linear((planes + 2 * c.channels) * n, c.width) for n in sizes[:-1])
@@ -176,8 +176,8 @@ class Forge(nn.Module):
 
     def noise(self, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Noise of sigma 1 in the colour that this network was trained with; drawn on the CPU. like: (..., time)."""
-        drawn = torch.randn(like.shape, generator=generator)
-        return colour(drawn, self.rate, list(self.config.spectrum_hz), self.noise_db).to(like)
+        white = torch.randn(like.shape, generator=generator)
+        return colour(white, self.rate, list(self.config.spectrum_hz), self.noise_db).to(like)
 
     def pool(self, values: Tensor) -> Tensor:
         """Mean over neighbouring bins of the top band. (..., frequency) -> (..., group of the top band)."""

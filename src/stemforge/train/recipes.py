@@ -62,12 +62,12 @@ def optimizers_of(network: nn.Module, config: TrainConfig) -> list[torch.optim.O
     if not isinstance(network, Forge):
         momenta = (0.9, 0.999) if isinstance(network, Flows) else (0.9, 0.99)
         return [torch.optim.Adam(network.parameters(), lr=config.rate, betas=momenta)]
-    if config.learn == "making":
-        for name, weight in network.named_parameters():
-            weight.requires_grad_(name.startswith(MAKING))
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
-    for name, weight in ((name, weight) for name, weight in network.named_parameters() if weight.requires_grad):
+    for name, weight in network.named_parameters():
+        if config.learn == "making" and not name.startswith(MAKING):
+            weight.requires_grad_(False)
+            continue
         inner = name.startswith("blocks.") and weight.ndim == 2 and not name.endswith("taps")
         (matrices if inner else others).append(weight)
     adam = torch.optim.AdamW(others, lr=config.rate, betas=(0.9, 0.98), weight_decay=config.weight_decay)
