@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from stemforge import checkpoints
-from stemforge.train.surgery import detailed, refitted
+from stemforge.train.surgery import grown, refitted
 
 Weights = dict[str, torch.Tensor]
 
@@ -40,7 +40,7 @@ def main() -> None:
     networks: list[Any] = [checkpoints.network_of(checkpoints.find(part.rpartition("=")[0])) for part in args.parts]
     first = networks[0]
     for network, share in zip(networks, shares, strict=True):
-        weights = detailed(network, first.config.detail, first.config.across).state_dict()
+        weights = grown(network, first.config).state_dict()
         if network.names != first.names:
             weights = as_in(first.state_dict(), first.names, weights, network.names)
         weights |= {name: first.state_dict()[name] for name in weights.keys() - network.state_dict().keys()}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
+
 import pytest
 import torch
 
 from stemforge.models.forge import Forge
-from stemforge.train.surgery import alone, detailed, refitted
+from stemforge.train.surgery import alone, grown, refitted
 from tiny import TINY, tiny_network
 
 OLD = tuple(TINY["names"])
@@ -24,7 +26,7 @@ def awake(seed: int = 0, **changes) -> Forge:
 
 def moved(network: Forge, names: tuple[str, ...]) -> Forge:
     """The network with other stems."""
-    target = awake(1, names=list(names), detail=network.config.detail, across=network.config.across)
+    target = awake(1, **(asdict(network.config) | {"names": list(names)}))
     target.load_state_dict(refitted(network.state_dict(), network.names, names, target.state_dict()))
     return target
 
@@ -32,7 +34,7 @@ def moved(network: Forge, names: tuple[str, ...]) -> Forge:
 @pytest.mark.parametrize("detail", [0, 3])
 def test_another_order_is_the_same_network(detail: int):
     """The same stems in another order: separated and denoised stems are the same, in that order."""
-    old, order = awake(detail=detail, across=detail > 0), [2, 0, 1]
+    old, order = awake(detail=detail, across=detail > 0, apart=detail > 0), [2, 0, 1]
     new = moved(old, tuple(OLD[k] for k in order))
     torch.manual_seed(2)
     x, sigma = 0.1 * torch.randn(2, 3, 2, 900), torch.tensor([[0.0, 0.3, 0.7], [0.2, 0.0, 1.0]])[..., None]
@@ -98,7 +100,8 @@ def test_other_shapes_are_refused(changes):
 @pytest.mark.parametrize("name", OLD)
 def test_one_slot_says_what_was_said_of_its_stem(name: str, detail: int):
     """Of one stem, the others hidden and no mixture given, the network of one slot says what the old one says."""
-    old, new = (awake(k, names=names, detail=detail, across=detail > 0) for k, names in enumerate((OLD, ["music"])))
+    old = awake(names=OLD, detail=detail, across=detail > 0, apart=detail > 0)
+    new = awake(1, names=["music"], detail=detail, across=detail > 0)
     new.load_state_dict(alone(old.state_dict(), OLD, name))
     torch.manual_seed(2)
     x, sigma = 0.1 * torch.randn(2, 1, 2, 900), torch.tensor([0.3, 2.0])[:, None, None]
@@ -109,16 +112,16 @@ def test_one_slot_says_what_was_said_of_its_stem(name: str, detail: int):
 
 
 @pytest.mark.parametrize("before", [0, 3])
-def test_local_patterns_say_nothing_at_first(before: int):
-    """A network that gets them, or hears across channels, says what it said, separated and denoised."""
+def test_what_is_new_says_nothing_at_first(before: int):
+    """A network that gets local patterns, blocks of its own or hears across channels says what it said."""
     old = awake(detail=before)
-    new = detailed(old, 3, across=True)
+    new = grown(old, replace(old.config, detail=3, across=True, apart=True))
     torch.manual_seed(2)
     x, sigma = 0.1 * torch.randn(2, 3, 2, 900), torch.tensor([0.3, 2.0])[:, None, None]
     torch.testing.assert_close(new.separate(x.sum(1)), old.separate(x.sum(1)))
     torch.testing.assert_close(new.denoise(x, sigma), old.denoise(x, sigma))
-    assert new.config.detail == 3 and new.config.across
-    assert detailed(new, 5) is new and detailed(old, 0) is old
+    assert new.config.detail == 3 and new.config.across and new.config.apart
+    assert grown(new, replace(old.config, detail=5)) is new and grown(old, old.config) is old
 
 
 def test_the_trunk_of_one_slot_is_that_of_all():

@@ -128,3 +128,16 @@ class Block(nn.Module):
         folded = self.mlp(self.attention(x.flatten(0, 1)))
         mixed: Tensor = self.mixer(folded.view_as(x))
         return mixed
+
+
+def stack(layers: int, *shape: int) -> nn.ModuleList:
+    """So many blocks. shape: the arguments of `Block`."""
+    return nn.ModuleList(Block(*shape) for _ in range(layers))
+
+
+def through(x: Tensor, blocks: nn.ModuleList, norm: nn.LayerNorm) -> Tensor:
+    """(batch, band, frame, width) through all blocks and the norm that ends them."""
+    for block in blocks:
+        x = block(x)
+    ended: Tensor = norm(x)
+    return ended

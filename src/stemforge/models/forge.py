@@ -24,7 +24,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stemforge.models.blocks import Block
+from stemforge.models.blocks import stack, through
 from stemforge.models.detail import FLOOR, Across, Detail, read_levels, silence, stem_planes
 from stemforge.models.spatial import wiener
 from stemforge.models.spectra import Stft, colour, interpolate_db
@@ -37,14 +37,13 @@ SLOT = "music"
 class ForgeConfig:
     """What shapes a Forge network. Edges are bins of the STFT; pools are (first bin, last bin, bins a group).
 
-    gate: power of the probability that a stem sounds by which its share is multiplied, one for all or one a stem; 1 in
-        training.
+    gate: power of the chance that a stem sounds by which its share is multiplied, one for all or each; 1 in training.
     spread: of the multichannel Wiener filter (`spatial.wiener`) that ends `Forge.separate` in stereo, up to the last
         edge; None: no filter.
     passes: pitches at which a separator lets the network hear a song, unless told otherwise (`separators.passes`).
     detail: local patterns that are read past the tokens (`detail.Detail`); 0: none.
-    across: whether stems that are shown are also read across their two channels (`detail.Across`).
-    text: name of the text encoder whose embeddings the network was trained with as prompts; "": it hears no prompts.
+    across: whether shown stems are read across their two channels (`detail.Across`); apart: by blocks of their own.
+    text: name of the text encoder of the prompts it was trained with; "": it hears no prompts.
     """
 
     names: tuple[str, ...] = ("bass", "drums", "guitar", "piano", "other")
@@ -70,6 +69,7 @@ class ForgeConfig:
     passes: int = 1
     detail: int = 0
     across: bool = False
+    apart: bool = False
     text: str = ""
 
 
@@ -128,9 +128,8 @@ class Forge(nn.Module):
         self.read_state = nn.Linear(stems * 10 + 1, c.width)
         self.read_prompt = nn.Linear(c.prompt_width, c.width, bias=False)
         self.band = nn.Parameter(torch.randn(len(sizes), 1, c.width) * 0.02)
-        blocks = (Block(c.width, c.heads, c.hidden, c.kernel, len(sizes), c.rank) for _ in range(c.layers))
-        self.blocks = nn.ModuleList(blocks)
-        self.norm = nn.LayerNorm(c.width)
+        shape = (c.width, c.heads, c.hidden, c.kernel, len(sizes), c.rank)
+        self.blocks, self.norm = stack(c.layers, *shape), nn.LayerNorm(c.width)
         self.write_masks = nn.ModuleList(nn.Linear(c.width, top * n) for n in sizes)
         self.write_gains = nn.ModuleList(nn.Linear(c.width, top * n) for n in sizes)
         self.write_ratio = nn.ModuleList(nn.Linear(c.width, low * n) for n in sizes[:-1])
@@ -141,6 +140,8 @@ class Forge(nn.Module):
             self.stem_detail = Detail(c.channels + 3, c.detail, c.width, sizes, stems)
         if c.across:
             self.across = Across(c.width, sizes, stems)
+        if c.apart:
+            self.made_blocks, self.made_norm = stack(c.layers, *shape), nn.LayerNorm(c.width)
         self._start_small()
         self._set_curves()
 
@@ -160,7 +161,7 @@ class Forge(nn.Module):
             nn.init.zeros_(linear.bias)
         if self.config.detail:
             silence(self.read_levels)
-        for name, weight in self.blocks.named_parameters():
+        for name, weight in self.named_parameters():
             if name.endswith(("attention.out.weight", "mlp.down.weight", "mixer.up.weight")):
                 nn.init.normal_(weight, std=0.5 * weight.shape[1] ** -0.5 / len(self.blocks) ** 0.5)
 
@@ -273,9 +274,8 @@ class Forge(nn.Module):
         x = torch.stack([band + state for band in features], dim=1) + self.band
         if self.config.detail and levels is not None:
             x = x + read_levels(self.read_levels, levels * ~hidden[:, :, None, None, None], self.spans)
-        for block in self.blocks:
-            x = block(x)
-        x = self.norm(x)
+        own = self.config.apart and levels is not None
+        x = through(x, *((self.made_blocks, self.made_norm) if own else (self.blocks, self.norm)))
         return self._write(x, levels is not None, self._past_tokens(x, around, levels, sigma))
 
     def _past_tokens(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from stemforge.models.detail import FLOOR
-from stemforge.models.forge import Forge
+from stemforge.models.forge import Forge, ForgeConfig
 
 
 class _Layout(NamedTuple):
@@ -38,17 +38,21 @@ _LAYOUTS = {
 }
 
 
-def detailed(network: Forge, detail: int, across: bool = False) -> Forge:
-    """The network with so many local patterns past its tokens, and with what it takes across channels.
+def grown(network: Forge, like: ForgeConfig) -> Forge:
+    """The network with the local patterns, the look across channels and the blocks of its own that `like` has.
 
-    Both say nothing yet. What it has it keeps, so it is itself where nothing is new.
+    The first two say nothing yet, the blocks are copies, so it says what it said. What it has it keeps.
     """
-    wanted = replace(network.config, detail=network.config.detail or detail, across=network.config.across or across)
-    if wanted == network.config:
+    own = network.config
+    wanted = replace(
+        own, detail=own.detail or like.detail, across=own.across or like.across, apart=own.apart or like.apart
+    )
+    if wanted == own:
         return network
-    grown = Forge(wanted)
-    grown.load_state_dict(grown.state_dict() | network.state_dict())
-    return grown
+    larger, weights = Forge(wanted), network.state_dict()
+    twice = {f"made_{key}": weight for key, weight in weights.items() if key.startswith(("blocks.", "norm."))}
+    larger.load_state_dict(larger.state_dict() | (twice if wanted.apart else {}) | weights)
+    return larger
 
 
 def refitted(
@@ -79,8 +83,10 @@ def alone(weights: Mapping[str, Tensor], names: tuple[str, ...], name: str) -> d
     """The state of a Forge network of one slot, which says what the network of `names` says of the stem `name`.
 
     That is, without a mixture and with all other stems hidden. What their power reads as then is constant, and goes
-    into the bias.
+    into the bias. Of two trunks the result has the one that says it.
     """
+    made = {key.removeprefix("made_"): weight for key, weight in weights.items() if key.startswith("made_")}
+    weights = {key: weight for key, weight in weights.items() if not key.startswith("made_")} | made
     found = {key: _slot(weight, len(names), names.index(name), _layout(key)) for key, weight in weights.items()}
     readers = [key for key in weights if re.fullmatch(r"read_stems\.\d+\.weight", key)]
     top = f"read_stems.{len(readers) - 1}."

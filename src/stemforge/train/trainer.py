@@ -27,7 +27,7 @@ from stemforge.models.forge import Forge
 from stemforge.train.config import TrainConfig
 from stemforge.train.data import Batch, Batches, parts_of, quarantine_of
 from stemforge.train.recipes import Trained, loss_of, network_of, optimizers_of, peaks_of, to_device
-from stemforge.train.surgery import alone, detailed, refitted
+from stemforge.train.surgery import alone, grown, refitted
 
 log = logging.getLogger("stemforge")
 
@@ -118,7 +118,7 @@ def adopt(run: Run, network: nn.Module) -> None:
         RuntimeError, ValueError: it differs in more.
     """
     if isinstance(network, Forge) and isinstance(run.network, Forge):
-        network = detailed(network, run.network.config.detail, run.network.config.across)
+        network = grown(network, run.network.config)
     weights: Mapping[str, Tensor] = network.state_dict()
     if isinstance(network, Forge) and _hears(run.network) and not _hears(network):
         unheard = {"read_prompt.weight": run.network.state_dict()["read_prompt.weight"]}
