@@ -1,9 +1,10 @@
-"""How good is what is generated? Two tables: new pieces, and imputation of all 14 subsets of four stems.
+"""How good is what is generated? New pieces, imputation of all 14 subsets of four stems, and clicks between windows.
 
     python bench/synthesis.py generate SONGS [--checkpoint forge] [--count 20] [--seconds 12] [--steps N]
         [--sampler NAME] [--sigma-min S] [--sigma-max S] [--training SONGS]
     python bench/synthesis.py impute SONGS [--checkpoint forge] [--count 20] [--seconds 12] [--steps N]
         [--sampler NAME] [--sigma-min S] [--sigma-max S] [--given bass+drums ...]
+    python bench/synthesis.py borders [--checkpoint forge] [--count 1] [--seconds 60] [--steps N] [--sampler NAME]
 
 SONGS: held-out songs, one folder a song with one file a stem; `--count` excerpts of `--seconds` are cut from them.
 Needs `stemforge checkpoints pull musicnn`. Every row is a Fréchet distance on musicnn (MSD) to the excerpts, all sets
@@ -32,7 +33,7 @@ from stemforge.inference.settings import Sampling, default
 from stemforge.tasks.coherence import Features, compare, features
 from stemforge.tasks.evaluate import find_stem, list_songs
 from stemforge.tasks.fad import embed, fad
-from stemforge.tasks.generate import generate, instruments
+from stemforge.tasks.generate import generate, generate_blocks, instruments
 from stemforge.tasks.impute import impute
 from stemforge.types import Audio, Stems
 
@@ -219,14 +220,32 @@ def coherences(
     return " | ".join("  ".join(f"{np.mean(v):5.2f}" if v else "    -" for v in kind) for kind in means)
 
 
+def run_borders(args: argparse.Namespace) -> None:
+    """The largest jump from one sample to the next within 10 ms of where windows meet, and anywhere else."""
+    network = checkpoints.network_of(checkpoints.find(args.checkpoint))
+    names, reach = instruments(network.names), round(0.01 * network.rate)
+    sampling = sampling_of("generate", network.conditional, args)
+    for seed in range(args.count):
+        blocks = list(generate_blocks(network, args.seconds, sampling, seed=seed))
+        piece = torch.cat(blocks, dim=-1)
+        jumps = torch.cat([piece, piece.sum(0, keepdim=True)]).diff(dim=-1).abs().amax(dim=1)
+        near = torch.zeros(jumps.shape[-1], dtype=torch.bool)
+        for border in np.cumsum([block.shape[-1] for block in blocks])[:-1]:
+            near[border - reach : border + reach] = True
+        for name, row in zip((*names, "sum"), jumps, strict=True):
+            at, inside = float(row[near].max()), float(row[~near].max())
+            told = f"{name:7} at {len(blocks) - 1} borders {at:.4f}, inside {inside:.4f}: {at / inside:.2f} times"
+            print(f"seed {seed} {told}", flush=True)
+
+
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", choices=["generate", "impute"])
-    parser.add_argument("songs", type=Path)
+    parser.add_argument("table", choices=["generate", "impute", "borders"])
+    parser.add_argument("songs", type=Path, nargs="?")
     parser.add_argument("--checkpoint")
-    parser.add_argument("--count", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=12.0)
+    parser.add_argument("--count", type=int, help="excerpts, and pieces; 20, or 1 for borders")
+    parser.add_argument("--seconds", type=float, help="of each; 12, or 60 for borders")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--training", type=Path, help="generate: songs that the network was trained on")
     parser.add_argument("--sampler", choices=list(SAMPLERS))
@@ -234,8 +253,12 @@ def main() -> None:
     parser.add_argument("--sigma-min", type=float)
     parser.add_argument("--given", nargs="+", help="impute: only these subsets")
     args = parser.parse_args()
+    if args.songs is None and args.table != "borders":
+        parser.error("SONGS are missing")
+    args.count = args.count or (1 if args.table == "borders" else 20)
+    args.seconds = args.seconds or (60.0 if args.table == "borders" else 12.0)
     keep_memory()
-    {"generate": run_generate, "impute": run_impute}[args.table](args)
+    {"generate": run_generate, "impute": run_impute, "borders": run_borders}[args.table](args)
 
 
 if __name__ == "__main__":

@@ -270,7 +270,7 @@ class Forge(nn.Module):
             hidden = torch.ones(batch, len(self.names), dtype=torch.bool, device=self.band.device)
         state = self.read_state(self._state_features(sigma, hidden, mixture is not None))
         if prompt is not None:
-            state = state + self.read_prompt(prompt)[:, None]
+            state = state + self.read_prompt(prompt.shape[-1] ** 0.5 * functional.normalize(prompt, dim=-1))[:, None]
         x = torch.stack([band + state for band in features], dim=1) + self.band
         if self.config.detail and levels is not None:
             x = x + read_levels(self.read_levels, levels * ~hidden[:, :, None, None, None], self.spans)
