@@ -3,7 +3,8 @@
     python bench/edits.py make inpaint SONGS OUT [--limit N]     6 s, the middle 2 s made anew, every method
     python bench/edits.py make continue SONGS OUT [--limit N]    2.4 s given, 6 s out
     python bench/edits.py make transition SONGS OUT [--limit N]  10 pairs, 8 s in common
-    python bench/edits.py make restyle SONGS OUT [--limit N]     towards another song, MTT guides, MSD judges
+    python bench/edits.py make restyle SONGS OUT [--limit N]     towards another song, MTT guides, MSD judges; with
+                                                                 the default --guidance, or another one
     python bench/edits.py score inpaint SONGS OUT [--reference HELD_OUT]
     python bench/edits.py speed SONG                             a 4 s inpaint as a user types it, start-up included
 
@@ -55,7 +56,7 @@ class Maker:
 
     def __init__(self, args: argparse.Namespace, seconds: float, needed: int = 3) -> None:
         self.network = checkpoints.network_of(checkpoints.find(args.checkpoint))
-        self.rate, self.seeds = self.network.rate, args.seeds
+        self.rate, self.seeds, self.guidance = self.network.rate, args.seeds, args.guidance
         self.songs = excerpts(args.songs, self.network.names, self.rate, seconds, args.count, needed)
         if not self.songs:
             sys.exit(f"'{args.songs}': no song of {3 * seconds:g} s in which {needed} stems sound. Give longer songs.")
@@ -148,7 +149,9 @@ def restyled(maker: Maker) -> Made:
         yield f"plain/{i:02d}-0", lambda s=stems, w=whole: maker.edited(s, w, 0, "ddim 50", strength=0.5)
         yield (
             f"restyled/{i:02d}-0",
-            lambda s=stems, w=whole, h=wish: maker.edited(s, w, 0, "ddim 50", strength=0.5, wish=h),
+            lambda s=stems, w=whole, h=wish: maker.edited(
+                s, w, 0, "ddim 50", strength=0.5, wish=h, step=maker.guidance
+            ),
         )
 
 
@@ -342,6 +345,7 @@ def main() -> None:
             command.add_argument("out", type=Path)
         command.add_argument("--checkpoint", default="forge")
         command.add_argument("--reference", type=Path)
+        command.add_argument("--guidance", type=float)
         command.add_argument("--rows", help="these only, as 'noise,pasted'")
         for option, default in (("--limit", -1), ("--count", 40), ("--seeds", 8)):
             command.add_argument(option, type=int, default=default)

@@ -48,7 +48,9 @@ Segment = Annotated[
 ]
 SamplerName = Annotated[
     str | None,
-    typer.Option("--sampler", help="euler, heun, dpmpp-2m, adpm2, ddim or ddpm.", rich_help_panel=_ADVANCED),
+    typer.Option(
+        "--sampler", help="euler, heun, dpmpp-2m, dpmpp-2m-sde, adpm2, ddim or ddpm.", rich_help_panel=_ADVANCED
+    ),
 ]
 Churn = Annotated[
     float | None, typer.Option(help="Noise added on the way down; euler only.", rich_help_panel=_ADVANCED)

@@ -16,7 +16,7 @@ band; the top band is pooled over neighbours. Four tokens cannot tell of each pa
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import torch
@@ -26,55 +26,15 @@ from torch.nn import functional
 
 from stemforge.models.blocks import stack, through
 from stemforge.models.detail import FLOOR, Across, Detail, read_levels, silence, stem_planes
+from stemforge.models.forge_config import ForgeConfig as ForgeConfig
+from stemforge.models.forge_config import frozen
 from stemforge.models.spatial import wiener
 from stemforge.models.spectra import Stft, colour, interpolate_db
 
 SLOT = "music"
 """Name of the only slot of a network that hears prompts, and of what one prompt gives."""
-
-
-@dataclass(frozen=True)
-class ForgeConfig:
-    """What shapes a Forge network. Edges are bins of the STFT; pools are (first bin, last bin, bins a group).
-
-    gate: power of the chance that a stem sounds by which its share is multiplied, one for all or each; 1 in training.
-    spread: of the multichannel Wiener filter (`spatial.wiener`) that ends `Forge.separate` in stereo, up to the last
-        edge; None: no filter.
-    passes: pitches at which a separator lets the network hear a song, unless told otherwise (`separators.passes`).
-    detail: local patterns that are read past the tokens (`detail.Detail`); 0: none.
-    across: whether shown stems are read across their two channels (`detail.Across`); apart: by blocks of their own.
-    text: name of the text encoder of the prompts it was trained with; "": it hears no prompts.
-    """
-
-    names: tuple[str, ...] = ("bass", "drums", "guitar", "piano", "other")
-    rate: int = 44100
-    channels: int = 2
-    segment: float = 6.0
-    n_fft: int = 3072
-    edges: tuple[int, ...] = (0, 36, 114, 306)
-    pools: tuple[tuple[int, int, int], ...] = ((306, 770, 4), (770, 1538, 8))
-    width: int = 256
-    heads: int = 4
-    hidden: int = 512
-    kernel: int = 7
-    layers: int = 6
-    rank: int = 256
-    prompt_width: int = 384
-    level_db: float = -20.0
-    spectrum_hz: tuple[float, ...] = (30.0, 100.0, 400.0, 1500.0, 5000.0, 12000.0, 20000.0)
-    spectrum_db: tuple[float, ...] = (-10.0, -8.0, -14.0, -24.0, -34.0, -41.0, -50.0)
-    whitening: float = 0.5
-    gate: float | tuple[float, ...] = 1.0
-    spread: float | None = 0.01
-    passes: int = 1
-    detail: int = 0
-    across: bool = False
-    apart: bool = False
-    text: str = ""
-
-
-def _frozen(value: Any) -> Any:  # noqa: ANN401 (whatever JSON holds)
-    return tuple(_frozen(v) for v in value) if isinstance(value, list) else value
+ESTIMATED = 2.0
+"""Noise level that stands for that of an estimate of the stems: it is about as far from them."""
 
 
 class Outputs(NamedTuple):
@@ -148,7 +108,7 @@ class Forge(nn.Module):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Forge:
         """Build from the table of a config.json (lists become tuples); TypeError on unknown keys."""
-        values: dict[str, Any] = {k: _frozen(v) for k, v in config.items() if k != "architecture"}
+        values: dict[str, Any] = {k: frozen(v) for k, v in config.items() if k != "architecture"}
         return cls(ForgeConfig(**values))
 
     def to_config(self) -> dict[str, Any]:
@@ -222,11 +182,12 @@ class Forge(nn.Module):
         cuts = [*(wave[..., a:b] for a, b in self.spans), logs[..., self.low :].flatten(1, 2)]
         return [cut.transpose(1, 2).flatten(2) for cut in cuts], logs
 
-    def _state_features(self, sigma: Tensor, hidden: Tensor, given: bool) -> Tensor:
+    def _state_features(self, sigma: Tensor, hidden: Tensor, given: bool, estimated: bool) -> Tensor:
         c_noise = sigma.clamp(min=1e-4).log() / 4  # EDM Table 1
         waves = [f(c_noise * k) for k in (1.0, 2.0, 4.0) for f in (torch.sin, torch.cos)]
         known = (sigma == 0).float()
-        columns = torch.stack([*waves, c_noise, known, torch.ones_like(known), 1 - known], dim=-1)
+        noised = torch.zeros_like(known) if estimated else 1 - known
+        columns = torch.stack([*waves, c_noise, known, torch.ones_like(known), noised], dim=-1)
         columns = columns * (~hidden)[:, :, None, None]  # (batch, stem, frame, 10)
         flat = columns.transpose(1, 2).flatten(2)
         return functional.pad(flat, (0, 1), value=float(given))
@@ -247,12 +208,14 @@ class Forge(nn.Module):
         sigma: Tensor | None = None,
         hidden: Tensor | None = None,
         prompt: Tensor | None = None,
+        *,
+        estimated: bool = False,
     ) -> Outputs:
         """One evaluation on spectra.
 
         mixture: (batch, channel, frame, frequency) complex or None; stems: the stems shown, already scaled by c_in,
         (batch, stem, channel, frame, frequency) complex or None; sigma: (batch, stem, frame); hidden: (batch, stem)
-        bool; prompt: (batch, prompt_width) embedding or None.
+        bool; prompt: (batch, prompt_width) embedding or None; estimated: stems are estimates, no noise was added.
         """
         features = [torch.zeros((), device=self.band.device)] * len(self.band)
         around = levels = None
@@ -268,7 +231,7 @@ class Forge(nn.Module):
         if sigma is None or hidden is None:
             sigma = torch.zeros(batch, len(self.names), frames, device=self.band.device)
             hidden = torch.ones(batch, len(self.names), dtype=torch.bool, device=self.band.device)
-        state = self.read_state(self._state_features(sigma, hidden, mixture is not None))
+        state = self.read_state(self._state_features(sigma, hidden, mixture is not None, estimated))
         if prompt is not None:
             state = state + self.read_prompt(prompt.shape[-1] ** 0.5 * functional.normalize(prompt, dim=-1))[:, None]
         x = torch.stack([band + state for band in features], dim=1) + self.band
@@ -388,7 +351,20 @@ class Forge(nn.Module):
         return stems / gain[:, None]
 
     def _shares(self, spectrum: Tensor) -> Tensor:
-        out = self(spectrum)
+        stems = self.first(spectrum)
+        for _ in range(self.config.refine):
+            stems = self._divided(self.look_again(spectrum, stems), spectrum)
+        return stems
+
+    def look_again(self, spectrum: Tensor, stems: Tensor) -> Outputs:
+        """What the network says of a mixture when it is shown an estimate of its stems, as if at level ESTIMATED."""
+        sigma = torch.full((*stems.shape[:2], stems.shape[3]), ESTIMATED, device=stems.device)
+        hidden = torch.zeros(stems.shape[:2], dtype=torch.bool, device=stems.device)
+        shown = stems * self.coefficients(sigma, hidden).c_in
+        return self(spectrum, shown, sigma, hidden, estimated=True)
+
+    def _divided(self, out: Outputs, spectrum: Tensor) -> Tensor:
+        """The mixture, as its masks and ratios divide it."""
         hidden = torch.ones(spectrum.shape[0], len(self.names), dtype=torch.bool, device=spectrum.device)
         sigma = torch.zeros(*hidden.shape, 1, device=spectrum.device)
         stems = self.combine(out, spectrum, None, sigma, hidden)
@@ -397,3 +373,7 @@ class Forge(nn.Module):
         low = slice(self.low)  # above, the first estimate of most stems is what drums leave in it
         stems[..., low] = wiener(stems[..., low], spectrum[..., low], self.config.spread)
         return stems
+
+    def first(self, spectrum: Tensor) -> Tensor:
+        """Spectra of the stems of a mixture in one evaluation, which is shown none: (batch, stem, channel, ...)."""
+        return self._divided(self(spectrum), spectrum)
