@@ -38,29 +38,6 @@ def test_separated_stems_add_up_to_the_mixture(network, time, steps):
     assert (stems.sum(1) - mixture).abs().max() < 1e-5 * mixture.abs().max()
 
 
-def test_a_second_look_is_shown_what_the_first_one_found(network):
-    """With `refine` the stems are those of an evaluation that reads the estimate; they add up, at any level."""
-    mixture = sound(2, 2, 700)
-    twice = Forge(replace(network.config, refine=1)).eval().requires_grad_(False)
-    twice.load_state_dict(network.state_dict())
-    stems = twice.separate(mixture)
-    assert (stems.sum(1) - mixture).abs().max() < 1e-5 * mixture.abs().max()
-    assert (stems - network.separate(mixture)).abs().max() > 1e-3 * mixture.abs().max()
-    assert (twice.separate(100 * mixture) / 100 - stems).abs().max() < 1e-4 * stems.abs().max()
-    spectrum = network.stft(mixture)
-    found = network.first(spectrum)
-    again, other = (network.look_again(spectrum, x).masks for x in (found, found.flip(1)))
-    assert (again - other).abs().max() > 1e-3
-
-
-def test_an_estimate_is_told_from_noise(network):
-    """The same stems at the same level say something else when no noise was added to them."""
-    spectrum, stems = network.stft(sound(1, 2, 700)), network.stft(sound(1, 3, 2, 700, seed=1))
-    sigma, hidden = torch.full((1, 3, stems.shape[3]), 2.0), torch.zeros(1, 3, dtype=torch.bool)
-    noised, found = (network(spectrum, stems, sigma, hidden, estimated=told).masks for told in (False, True))
-    assert (noised - found).abs().max() > 1e-3
-
-
 @pytest.mark.parametrize("sigma", [0.01, 1.0, 50.0])
 def test_denoised_stems_add_up_at_every_noise_level(network, sigma):
     """Given a mixture, the sum is exact by construction, not only without noise."""

@@ -259,23 +259,6 @@ def test_a_run_that_learns_to_make_stems(config):
     assert scores(config.parent / "second").keys() == {"step", "loss"}
 
 
-def test_a_run_that_learns_to_look_again(config):
-    """A sixth share: what refines a separation is taught, scored in decibels; a first look stays, bit by bit."""
-    assert main(words(config, "network.detail=2", out="first")) == 0
-    change = [f"start={config.parent / 'first'}", "network.apart=true", "network.refine=1", "learn=making"]
-    assert main(words(config, *change, "shares=[0, 0, 0, 0, 0, 1]", out="second")) == 0
-    old, new = (checkpoints.network_of(checkpoints.find(config.parent / run)) for run in ("first", "second"))
-    assert (old.config.refine, new.config.refine) == (0, 1)
-    spectrum = old.stft(torch.randn(1, old.channels, 3000, generator=torch.Generator().manual_seed(0)))
-    with torch.no_grad():
-        assert torch.equal(old.first(spectrum), new.first(spectrum))
-    assert any(
-        not torch.equal(w, old.state_dict()[key]) for key, w in new.state_dict().items() if key in old.state_dict()
-    )
-    assert "all" in scores(config.parent / "second")
-    assert main(words(config, "shares=[0, 0, 1]", out="third")) == 2
-
-
 def test_other_stems_than_those_of_the_start(config, tmp_path):
     """A run on vocals, drums and the rest starts from a network of bass, drums, other, whose sizes it takes over."""
     assert main(words(config, out="first")) == 0

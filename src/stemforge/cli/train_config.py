@@ -99,12 +99,8 @@ def _in_range(config: TrainConfig, path: Path) -> None:
     if not 0 < config.seconds < math.inf:
         raise UsageError(f"config '{path}': seconds = {config.seconds:g}: give more than 0.")
     shares = config.shares
-    numbers = all(isinstance(x, int | float) and x >= 0 for x in shares)
-    if not numbers or len(shares) not in (len(TASKS) - 1, len(TASKS)) or not sum(shares):
-        raise UsageError(
-            f"config '{path}': shares = {list(shares)}: give {len(TASKS) - 1} numbers from 0 on, not all 0, or "
-            f"{len(TASKS)} with refine."
-        )
+    if len(shares) != len(TASKS) or not all(isinstance(x, int | float) and x >= 0 for x in shares) or not sum(shares):
+        raise UsageError(f"config '{path}': shares = {list(shares)}: give {len(TASKS)} numbers from 0 on, not all 0.")
     for key, allowed in (("precision", PRECISIONS), ("learn", LEARN)):
         if (value := getattr(config, key)) not in allowed:
             raise UsageError(f"config '{path}': {key} '{value}' is not one of {', '.join(allowed)}.")

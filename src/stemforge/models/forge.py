@@ -33,8 +33,6 @@ from stemforge.models.spectra import Stft, colour, interpolate_db
 
 SLOT = "music"
 """Name of the only slot of a network that hears prompts, and of what one prompt gives."""
-ESTIMATED = 2.0
-"""Noise level that stands for that of an estimate of the stems: it is about as far from them."""
 
 
 class Outputs(NamedTuple):
@@ -182,12 +180,11 @@ class Forge(nn.Module):
         cuts = [*(wave[..., a:b] for a, b in self.spans), logs[..., self.low :].flatten(1, 2)]
         return [cut.transpose(1, 2).flatten(2) for cut in cuts], logs
 
-    def _state_features(self, sigma: Tensor, hidden: Tensor, given: bool, estimated: bool) -> Tensor:
+    def _state_features(self, sigma: Tensor, hidden: Tensor, given: bool) -> Tensor:
         c_noise = sigma.clamp(min=1e-4).log() / 4  # EDM Table 1
         waves = [f(c_noise * k) for k in (1.0, 2.0, 4.0) for f in (torch.sin, torch.cos)]
         known = (sigma == 0).float()
-        noised = torch.zeros_like(known) if estimated else 1 - known
-        columns = torch.stack([*waves, c_noise, known, torch.ones_like(known), noised], dim=-1)
+        columns = torch.stack([*waves, c_noise, known, torch.ones_like(known), 1 - known], dim=-1)
         columns = columns * (~hidden)[:, :, None, None]  # (batch, stem, frame, 10)
         flat = columns.transpose(1, 2).flatten(2)
         return functional.pad(flat, (0, 1), value=float(given))
@@ -208,14 +205,12 @@ class Forge(nn.Module):
         sigma: Tensor | None = None,
         hidden: Tensor | None = None,
         prompt: Tensor | None = None,
-        *,
-        estimated: bool = False,
     ) -> Outputs:
         """One evaluation on spectra.
 
         mixture: (batch, channel, frame, frequency) complex or None; stems: the stems shown, already scaled by c_in,
         (batch, stem, channel, frame, frequency) complex or None; sigma: (batch, stem, frame); hidden: (batch, stem)
-        bool; prompt: (batch, prompt_width) embedding or None; estimated: stems are estimates, no noise was added.
+        bool; prompt: (batch, prompt_width) embedding or None.
         """
         features = [torch.zeros((), device=self.band.device)] * len(self.band)
         around = levels = None
@@ -231,7 +226,7 @@ class Forge(nn.Module):
         if sigma is None or hidden is None:
             sigma = torch.zeros(batch, len(self.names), frames, device=self.band.device)
             hidden = torch.ones(batch, len(self.names), dtype=torch.bool, device=self.band.device)
-        state = self.read_state(self._state_features(sigma, hidden, mixture is not None, estimated))
+        state = self.read_state(self._state_features(sigma, hidden, mixture is not None))
         if prompt is not None:
             state = state + self.read_prompt(prompt.shape[-1] ** 0.5 * functional.normalize(prompt, dim=-1))[:, None]
         x = torch.stack([band + state for band in features], dim=1) + self.band
@@ -351,20 +346,7 @@ class Forge(nn.Module):
         return stems / gain[:, None]
 
     def _shares(self, spectrum: Tensor) -> Tensor:
-        stems = self.first(spectrum)
-        for _ in range(self.config.refine):
-            stems = self._divided(self.look_again(spectrum, stems), spectrum)
-        return stems
-
-    def look_again(self, spectrum: Tensor, stems: Tensor) -> Outputs:
-        """What the network says of a mixture when it is shown an estimate of its stems, as if at level ESTIMATED."""
-        sigma = torch.full((*stems.shape[:2], stems.shape[3]), ESTIMATED, device=stems.device)
-        hidden = torch.zeros(stems.shape[:2], dtype=torch.bool, device=stems.device)
-        shown = stems * self.coefficients(sigma, hidden).c_in
-        return self(spectrum, shown, sigma, hidden, estimated=True)
-
-    def _divided(self, out: Outputs, spectrum: Tensor) -> Tensor:
-        """The mixture, as its masks and ratios divide it."""
+        out = self(spectrum)
         hidden = torch.ones(spectrum.shape[0], len(self.names), dtype=torch.bool, device=spectrum.device)
         sigma = torch.zeros(*hidden.shape, 1, device=spectrum.device)
         stems = self.combine(out, spectrum, None, sigma, hidden)
@@ -373,7 +355,3 @@ class Forge(nn.Module):
         low = slice(self.low)  # above, the first estimate of most stems is what drums leave in it
         stems[..., low] = wiener(stems[..., low], spectrum[..., low], self.config.spread)
         return stems
-
-    def first(self, spectrum: Tensor) -> Tensor:
-        """Spectra of the stems of a mixture in one evaluation, which is shown none: (batch, stem, channel, ...)."""
-        return self._divided(self(spectrum), spectrum)

@@ -16,7 +16,6 @@ class ForgeConfig:
     passes: pitches at which a separator lets the network hear a song, unless told otherwise (`separators.passes`).
     detail: local patterns that are read past the tokens (`detail.Detail`); 0: none.
     across: whether shown stems are read across their two channels (`detail.Across`); apart: by blocks of their own.
-    refine: how often `Forge.separate` shows the network its own estimate, to be mended.
     text: name of the text encoder of the prompts it was trained with; "": it hears no prompts.
     """
 
@@ -44,7 +43,6 @@ class ForgeConfig:
     detail: int = 0
     across: bool = False
     apart: bool = False
-    refine: int = 0
     text: str = ""
 
 

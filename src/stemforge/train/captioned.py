@@ -240,7 +240,7 @@ class CaptionedCrops:
         """The batch of one training step, a function of the step, the seed and the files alone; or a part of it."""
         rng = np.random.default_rng((self.seed, step))
         config, length = self.config, int(self.seconds * self.config.rate)
-        task = TASKS[rng.choice(len(self.shares), p=np.array(self.shares) / sum(self.shares))]
+        task = TASKS[rng.choice(len(TASKS), p=np.array(self.shares) / sum(self.shares))]
         mine = range(part[0], self.batch_size, part[1])
         level, seed = sigmas_of(task, rng, self.batch_size), int(rng.integers(2**31))
         sound = np.zeros((len(mine), 1, config.channels, length), np.float32)

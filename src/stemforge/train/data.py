@@ -21,7 +21,7 @@ from stemforge.errors import InputError
 from stemforge.train import layouts
 from stemforge.train.files import Float, Quarantine, Stem, StemFile, stem_of
 from stemforge.train.layouts import Wanted
-from stemforge.train.levels import MADE, MIXED, SOUNDS, TASKS, Task, levels_of, sigmas_of
+from stemforge.train.levels import MADE, SOUNDS, TASKS, Task, levels_of, sigmas_of
 
 LOUDER = {"vocals": 3.0}
 """By how many dB more than in the songs stems are mixed into separation items: singers stand in front."""
@@ -110,7 +110,7 @@ class Batch:
     @property
     def mixture(self) -> Tensor | None:
         """Sum of the stems where the task is given one."""
-        return self.stems.sum(dim=1) if self.task in MIXED else None
+        return self.stems.sum(dim=1) if self.task in ("separate", "denoise") else None
 
 
 def parts_of(batch: Batch, count: int) -> list[Batch]:
@@ -157,7 +157,7 @@ class Crops:
     def batch(self, step: int, part: tuple[int, int] = (0, 1)) -> Batch:
         """The batch of one training step; only the items of `part` are read."""
         rng = np.random.default_rng((self.seed, step))
-        task = TASKS[rng.choice(len(self.shares), p=np.array(self.shares) / sum(self.shares))]
+        task = TASKS[rng.choice(len(TASKS), p=np.array(self.shares) / sum(self.shares))]
         count = self.batch_size if task == "separate" else max(1, self.batch_size // 2)
         mine = range(part[0], count, part[1])
         level, seed = sigmas_of(task, rng, count), int(rng.integers(2**31))
@@ -172,14 +172,14 @@ class Crops:
 
     def _item(self, item: Float, task: Task, rng: np.random.Generator) -> None:
         """Fill one item (stem, channel, time)."""
-        if task in ("separate", "refine"):
+        if task == "separate":
             self._separation_item(item, rng)
         else:
             for _ in range(TRIES):
                 self._song_item(item, rng)
                 if task not in MADE or playing(item).sum() > 1:
                     break
-        if task in MIXED:
+        if task in ("separate", "denoise"):
             item *= self._gain(item)
 
     def _gain(self, item: Float) -> np.float32:

@@ -11,10 +11,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Task = Literal["separate", "denoise", "generate", "impute", "inpaint", "refine", "diffuse", "flow"]
-TASKS: tuple[Task, ...] = ("separate", "denoise", "generate", "impute", "inpaint", "refine")
-MIXED: tuple[Task, ...] = ("separate", "denoise", "refine")
-"""Tasks with a mixture."""
+Task = Literal["separate", "denoise", "generate", "impute", "inpaint", "diffuse", "flow"]
+TASKS: tuple[Task, ...] = ("separate", "denoise", "generate", "impute", "inpaint")
 MADE: tuple[Task, ...] = ("generate", "impute", "inpaint")
 """Tasks without a mixture: what a song is made of is decided at high noise."""
 LOG_SIGMA, LOG_SIGMA_MADE, SPREAD = -0.5, 0.4, 1.5

@@ -100,18 +100,15 @@ def compile_in_place() -> None:
     globals().update({f.__name__: torch.compile(f, dynamic=False) for f in (moments, products)})
 
 
-def separation_loss(
-    network: Forge, mixture: Tensor, stems: Tensor, again: bool = False
-) -> tuple[Tensor, Mapping[str, Tensor]]:
-    """One evaluation with all stems hidden. mixture: (batch, channel, time); stems: (batch, stem, channel, time).
-
-    again: an evaluation that is shown what such a one has found, which is not taught by it.
-    """
+def separation_loss(network: Forge, mixture: Tensor, stems: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+    """One evaluation with all stems hidden. mixture: (batch, channel, time); stems: (batch, stem, channel, time)."""
     y = network.stft(mixture)
     m = moments(network, y, network.stft(stems))
-    out = network.look_again(y, _found(network, y)) if again else network(y)
+    out = network(y)
     p = products(network, out, m)
-    bands = by_band(network, m.yy.sum(dim=(1, 2, 3)))[:, None].clamp(min=1e-8)  # of the mixture, (batch, 1, band)
+    bands = by_band(network, m.yy.sum(dim=(1, 2, 3)))[:, None].clamp(
+        min=1e-8
+    )  # energy of the mixture, (batch, 1, band)
     whole = bands.sum(-1)
     sounds = (p.xx.sum(-1) > 1e-3 * whole).float()
     cosine = p.dx.sum(-1).clamp(min=0) ** 2 / (p.dd.sum(-1) * p.xx.sum(-1)).clamp(min=1e-12)
@@ -123,13 +120,7 @@ def separation_loss(
     activity = functional.binary_cross_entropy_with_logits(out.activity, sounding)
     loss = (0.5 * (1 - sounds) * quiet - sounds * sdr).mean() + 2 * linear + 0.5 * activity
     heard = (sounds * sdr).sum().detach() / sounds.sum().clamp(min=1)
-    parts = {"sdr_db": 10 * heard, "linear": linear.detach(), "activity": activity.detach()}
-    return loss, {f"again_{name}": value for name, value in parts.items()} if again else parts
-
-
-@torch.no_grad()
-def _found(network: Forge, y: Tensor) -> Tensor:
-    return network.first(y)
+    return loss, {"sdr_db": 10 * heard, "linear": linear.detach(), "activity": activity.detach()}
 
 
 def denoising_loss(

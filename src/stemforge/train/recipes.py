@@ -118,8 +118,8 @@ def loss_of(network: Trained, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor
     mixture = batch.mixture
     if isinstance(network, Flows):
         return flow_loss(network, batch.stems, _drawn(batch, _uniform))
-    if isinstance(network, Forge) and batch.task in ("separate", "refine") and mixture is not None:
-        return separation_loss(network, mixture, batch.stems, again=batch.task == "refine")
+    if isinstance(network, Forge) and batch.task == "separate" and mixture is not None:
+        return separation_loss(network, mixture, batch.stems)
     noise = _drawn(batch, network.noise)
     if isinstance(network, Forge):
         return denoising_loss(network, batch.stems, batch.sigma, batch.hidden, mixture, noise, batch.prompt)
@@ -141,7 +141,7 @@ def _uniform(like: Tensor, generator: torch.Generator) -> Tensor:
 def pieces_of(songs: list[Song], network: Trained, config: TrainConfig) -> Pieces:
     """What the network is scored on: `config.excerpts` pieces, always the same."""
     separates = isinstance(network, Forge) and not network.config.text
-    if separates and (config.learn == "all" or any(config.shares[5:])):
+    if separates and config.learn == "all":
         return excerpts(songs, network.names, network.rate, config.excerpts, network.channels)
     batches = batches_of(songs, network, replace(config, caption_dropout=0.0), seed=1)
     size = max(1, config.batch_size // 2) if separates else config.batch_size  # of tasks without a mixture

@@ -41,16 +41,11 @@ _LAYOUTS = {
 def grown(network: Forge, like: ForgeConfig) -> Forge:
     """The network with the local patterns, the look across channels and the blocks of its own that `like` has.
 
-    The first two say nothing yet, the blocks are copies, so it says what it said, once; where `like` looks again it
-    does so too. What it has it keeps.
+    The first two say nothing yet, the blocks are copies, so it says what it said. What it has it keeps.
     """
     own = network.config
     wanted = replace(
-        own,
-        detail=own.detail or like.detail,
-        across=own.across or like.across,
-        apart=own.apart or like.apart,
-        refine=own.refine or like.refine,
+        own, detail=own.detail or like.detail, across=own.across or like.across, apart=own.apart or like.apart
     )
     if wanted == own:
         return network
