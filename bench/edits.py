@@ -5,6 +5,7 @@
     python bench/edits.py make transition SONGS OUT [--limit N]  10 pairs, 8 s in common
     python bench/edits.py make restyle SONGS OUT [--limit N]     towards another song, MTT guides, MSD judges; with
                                                                  the default --guidance, or another one
+    python bench/edits.py make tags SONGS OUT [--limit N]        towards a tag, the same guide and judge
     python bench/edits.py score inpaint SONGS OUT [--reference HELD_OUT]
     python bench/edits.py speed SONG                             a 4 s inpaint as a user types it, start-up included
 
@@ -32,7 +33,7 @@ from torch import Tensor
 
 from stemforge import checkpoints, embedders, wheels
 from stemforge.audio.io import read
-from stemforge.inference.guidance import resemblance
+from stemforge.inference.guidance import belonging, resemblance
 from stemforge.models.embedders import Ear
 from stemforge.tasks.coherence import beat_f_measure, features
 from stemforge.tasks.edit import STRENGTH, edit, way_for
@@ -43,6 +44,8 @@ from stemforge.types import Audio, Stems
 
 SAMPLERS = {"dpmpp-2m 20": ("dpmpp-2m", 20), "ddim 50": ("ddim", 50), "ddpm 50": ("ddpm", 50)}
 METHODS = ("conditioning", "guidance", "both")
+TAGS = ("guitar", "electronic", "rock", "ambient", "dance")
+"""Known to both ears."""
 GAP = (2.0, 4.0)
 """Seconds of the 6 that are made anew."""
 GIVEN = 2.4
@@ -155,11 +158,35 @@ def restyled(maker: Maker) -> Made:
         )
 
 
+def tagged(maker: Maker) -> Made:
+    """Ten excerpts as they are, and nearer to a tag that both ears know; each tag twice."""
+    ear = embedders.load("MTT")
+    for i, stems in enumerate(maker.songs[:10]):
+        tag = TAGS[i % len(TAGS)]
+        wish = belonging(lambda x, t=tag: _likely(ear, x.sum(dim=1), maker.rate, t)[:, None], torch.ones(1))
+        whole, name = (0.0, stems.shape[-1] / maker.rate), f"{tag}{i // len(TAGS)}-0"
+        yield f"original/{name}", lambda s=stems: s.sum(0)
+        yield (
+            f"tagged/{name}",
+            lambda s=stems, w=whole, h=wish: maker.edited(
+                s, w, 0, "ddim 50", strength=0.5, wish=h, step=maker.guidance
+            ),
+        )
+
+
+def _likely(ear: Ear, sound: Tensor, rate: int, tag: str) -> Tensor:
+    """Logits of a tag, (batch,)."""
+    logits = ear.hear(sound, rate).logits
+    assert logits is not None
+    return logits[:, ear.tags.index(tag)]
+
+
 TASKS = {
     "inpaint": (inpaintings, 6.0),
     "continue": (continuations, 6.0),
     "transition": (transitions, 14.0),
     "restyle": (restyled, 6.0),
+    "tags": (tagged, 6.0),
 }
 
 
@@ -222,7 +249,8 @@ def pieces_of(folder: Path) -> list[tuple[str, Audio]]:
 
 def score(args: argparse.Namespace) -> None:
     """One line a row, of the pieces that are there."""
-    {"inpaint": _score_gap, "continue": _score_gap, "transition": _score_way, "restyle": _score_wish}[args.task](args)
+    scores = {"transition": _score_way, "restyle": _score_wish, "tags": _score_tags}
+    scores.get(args.task, _score_gap)(args)
 
 
 def _score_gap(args: argparse.Namespace) -> None:
@@ -304,6 +332,20 @@ def _score_wish(args: argparse.Namespace) -> None:
             chromas.append(chroma_agree(x.samples, song, rate) / chroma_agree(halves[0], halves[1], rate))
         print(f"{row:10} {len(falls)} pieces, MSD distance falls by {100 * np.mean(falls):.1f}%")
         print(f"  agreement against that of halves: beats {np.mean(beats):.2f}, chroma {np.mean(chromas):.2f}")
+
+
+def _score_tags(args: argparse.Namespace) -> None:
+    """Likelihood of each tag before and after, for the guide and for the judge that did not guide."""
+    rows = {row: dict(pieces_of(args.out / row)) for row in ("original", "tagged")}
+    for name in ("MTT", "MSD"):
+        ear, found = embedders.load(name), []
+        for piece, now in rows["tagged"].items():
+            tag = piece.partition("-")[0].rstrip("0123456789")
+            pair = (rows["original"][piece], now)
+            found.append([float(_likely(ear, x.samples[None], x.rate, tag).sigmoid()) for x in pair])
+        before, after = np.array(found).T
+        rose = int((after > before).sum())
+        print(f"{name}: {before.mean():.3f} -> {after.mean():.3f}, higher in {rose} of {len(found)}", flush=True)
 
 
 def _heard(ear: Ear, sound: Audio, start: float, stop: float) -> Tensor:
