@@ -118,7 +118,7 @@ def dpmpp_2m(
     """DPM-Solver++(2M), Lu et al. 2022 (https://arxiv.org/abs/2211.01095), Algorithm 2: second order, one evaluation.
 
     In lambda = -log sigma the flow is dx/dlambda = D - x: exact for constant D, corrected by the last change of D.
-    eta 1 is their SDE-DPM-Solver++(2M) (section 6), dx = 2 (D - x) dlambda + sqrt(2) sigma dw: DDPM so corrected.
+    eta 1 is their SDE-DPM-Solver++(2M), dx = 2 (D - x) dlambda + sqrt(2) sigma dw: DDPM so corrected.
     """
     before: Tensor | None = None
     h_before = torch.ones_like(sigmas[0])
