@@ -33,7 +33,7 @@ from torch import Tensor
 
 from stemforge import checkpoints, embedders, wheels
 from stemforge.audio.io import read
-from stemforge.inference.guidance import belonging, resemblance
+from stemforge.inference.guidance import Loss, belonging, resemblance
 from stemforge.models.embedders import Ear
 from stemforge.tasks.coherence import beat_f_measure, features
 from stemforge.tasks.edit import STRENGTH, edit, way_for
@@ -74,6 +74,11 @@ class Maker:
         chosen = type(chosen)(**{**vars(chosen), "sampling": sampling})
         song = Stems(self.network.names, stems, self.rate)
         return edit(self.network, song, free, chosen, names=self.network.names, seed=seed).samples.sum(0)
+
+    def walked(self, stems: Tensor, wish: Loss | None = None) -> Tensor:
+        """The whole mixture with some noise on it and back again, towards a wish where there is one."""
+        whole = (0.0, stems.shape[-1] / self.rate)
+        return self.edited(stems, whole, 0, "ddim 50", strength=0.5, wish=wish, step=self.guidance)
 
 
 def inpaintings(maker: Maker) -> Made:
@@ -146,16 +151,10 @@ def restyled(maker: Maker) -> Made:
         with torch.no_grad():
             wanted = ear.hear(other[None], maker.rate).embedding
         wish = resemblance(lambda x: ear.hear(x.sum(dim=1), maker.rate).embedding, wanted)
-        whole = (0.0, stems.shape[-1] / maker.rate)
         yield f"original/{i:02d}-0", lambda s=stems: s.sum(0)
         yield f"reference/{i:02d}-0", lambda o=other: o
-        yield f"plain/{i:02d}-0", lambda s=stems, w=whole: maker.edited(s, w, 0, "ddim 50", strength=0.5)
-        yield (
-            f"restyled/{i:02d}-0",
-            lambda s=stems, w=whole, h=wish: maker.edited(
-                s, w, 0, "ddim 50", strength=0.5, wish=h, step=maker.guidance
-            ),
-        )
+        yield f"plain/{i:02d}-0", lambda s=stems: maker.walked(s)
+        yield f"restyled/{i:02d}-0", lambda s=stems, h=wish: maker.walked(s, h)
 
 
 def tagged(maker: Maker) -> Made:
@@ -164,14 +163,9 @@ def tagged(maker: Maker) -> Made:
     for i, stems in enumerate(maker.songs[:10]):
         tag = TAGS[i % len(TAGS)]
         wish = belonging(lambda x, t=tag: _likely(ear, x.sum(dim=1), maker.rate, t)[:, None], torch.ones(1))
-        whole, name = (0.0, stems.shape[-1] / maker.rate), f"{tag}{i // len(TAGS)}-0"
+        name = f"{tag}{i // len(TAGS)}-0"
         yield f"original/{name}", lambda s=stems: s.sum(0)
-        yield (
-            f"tagged/{name}",
-            lambda s=stems, w=whole, h=wish: maker.edited(
-                s, w, 0, "ddim 50", strength=0.5, wish=h, step=maker.guidance
-            ),
-        )
+        yield f"tagged/{name}", lambda s=stems, h=wish: maker.walked(s, h)
 
 
 def _likely(ear: Ear, sound: Tensor, rate: int, tag: str) -> Tensor:
@@ -334,6 +328,7 @@ def _score_wish(args: argparse.Namespace) -> None:
         print(f"  agreement against that of halves: beats {np.mean(beats):.2f}, chroma {np.mean(chromas):.2f}")
 
 
+@torch.no_grad()
 def _score_tags(args: argparse.Namespace) -> None:
     """Likelihood of each tag before and after, for the guide and for the judge that did not guide."""
     rows = {row: dict(pieces_of(args.out / row)) for row in ("original", "tagged")}

@@ -17,7 +17,8 @@ from shares import Shares, make_checkpoint
 from stemforge import checkpoints
 from stemforge.cli.main import main
 from stemforge.errors import UsageError
-from stemforge.models.forge import Forge, ForgeConfig
+from stemforge.models.forge import Forge
+from stemforge.models.forge_config import ForgeConfig
 from stemforge.separators.network import NetworkSeparator
 from stemforge.separators.passes import MOST, SPEEDS, played, separate
 from tiny import tiny_network

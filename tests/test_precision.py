@@ -5,7 +5,8 @@ import torch
 
 from stemforge import devices
 from stemforge.inference.wrappers import denoiser
-from stemforge.models.forge import Forge, ForgeConfig
+from stemforge.models.forge import Forge
+from stemforge.models.forge_config import ForgeConfig
 from stemforge.separators.network import NetworkSeparator
 
 TINY = ForgeConfig(n_fft=384, edges=(0, 9, 33, 65), pools=((65, 193, 8),), width=32, heads=2, hidden=48,

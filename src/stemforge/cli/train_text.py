@@ -10,7 +10,8 @@ import torch
 
 from stemforge import prompts
 from stemforge.errors import OutputError, UsageError
-from stemforge.models.forge import SLOT, ForgeConfig
+from stemforge.models.forge import SLOT
+from stemforge.models.forge_config import ForgeConfig
 from stemforge.train.captioned import embedded, find_recordings, keep_prompts, kept_prompts, texts_of
 from stemforge.train.data import Song
 

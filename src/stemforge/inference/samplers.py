@@ -8,6 +8,7 @@ to 0.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple, Protocol
 
@@ -205,19 +206,6 @@ def ddpm(
     return ddim(denoise, x, sigmas, given, eta=1.0, noise=noise, on_step=on_step)
 
 
-def dpmpp_2m_sde(
-    denoise: Denoise,
-    x: Tensor,
-    sigmas: Tensor,
-    given: Given = FREE,
-    *,
-    noise: Noise = torch.randn_like,
-    on_step: OnStep = quiet,
-) -> Tensor:
-    """SDE-DPM-Solver++(2M), Lu et al. 2022: ancestral sampling whose bias falls faster with the steps than DDPM's."""
-    return dpmpp_2m(denoise, x, sigmas, given, eta=1.0, noise=noise, on_step=on_step)
-
-
 class Method(NamedTuple):
     """A sampler, its order of convergence (0: it draws noise), and its evaluations a step."""
 
@@ -230,7 +218,7 @@ SAMPLERS: dict[str, Method] = {
     "euler": Method(euler, 1, 1),
     "heun": Method(heun, 2, 2),
     "dpmpp-2m": Method(dpmpp_2m, 2, 1),
-    "dpmpp-2m-sde": Method(dpmpp_2m_sde, 0, 1),
+    "dpmpp-2m-sde": Method(partial(dpmpp_2m, eta=1.0), 0, 1),
     "adpm2": Method(adpm2, 0, 2),
     "ddim": Method(ddim, 1, 1),
     "ddpm": Method(ddpm, 0, 1),

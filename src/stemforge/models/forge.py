@@ -26,8 +26,7 @@ from torch.nn import functional
 
 from stemforge.models.blocks import stack, through
 from stemforge.models.detail import FLOOR, Across, Detail, read_levels, silence, stem_planes
-from stemforge.models.forge_config import ForgeConfig as ForgeConfig
-from stemforge.models.forge_config import frozen
+from stemforge.models.forge_config import ForgeConfig, frozen
 from stemforge.models.spatial import wiener
 from stemforge.models.spectra import Stft, colour, interpolate_db
 

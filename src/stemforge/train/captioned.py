@@ -27,7 +27,8 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from stemforge.errors import InputError, OutputError
-from stemforge.models.forge import SLOT, ForgeConfig
+from stemforge.models.forge import SLOT
+from stemforge.models.forge_config import ForgeConfig
 from stemforge.train.data import Batch, Song
 from stemforge.train.files import Float, Quarantine, StemFile, stem_of
 from stemforge.train.jamendo import sentences

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from stemforge.models.detail import FLOOR
-from stemforge.models.forge import Forge, ForgeConfig
+from stemforge.models.forge import Forge
+from stemforge.models.forge_config import ForgeConfig
 
 
 class _Layout(NamedTuple):
