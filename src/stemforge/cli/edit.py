@@ -31,6 +31,14 @@ Fade = Annotated[
 Strength = Annotated[
     float, typer.Option(help="How far from the original: near 0 keeps it, 1 forgets it.", rich_help_panel=_EDIT)
 ]
+Recall = Annotated[
+    float,
+    typer.Option(
+        "--strength",
+        help="How far from what sounds like it within 12 s around: near 0 repeats that, 1 begins with noise alone.",
+        rich_help_panel=_EDIT,
+    ),
+]
 Method = Annotated[
     str,
     typer.Option(
@@ -58,6 +66,7 @@ Out = Annotated[
 def inpaint(
     source: Source,
     region: Regions = None,
+    strength: Recall = 0.85,
     stems: Stems = None,
     fade: Fade = 0.05,
     method: Method = "auto",
@@ -110,6 +119,7 @@ def continue_(
     at: Annotated[
         float | None, typer.Option(help="Go on from this second. Default: the end.", rich_help_panel=_EDIT)
     ] = None,
+    strength: Recall = 0.85,
     stems: Stems = None,
     method: Method = "auto",
     guidance: Guidance = None,

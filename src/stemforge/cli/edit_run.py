@@ -23,7 +23,7 @@ from stemforge.report.songs import listed as list_page
 from stemforge.separators.network import NetworkSeparator
 from stemforge.tasks.edit import METHODS, Way, way_for
 from stemforge.tasks.edit_files import MIX, Files, Joined, Patch, Patches, Piece, open_song, open_stems, write
-from stemforge.tasks.edit_song import LONGEST_S, Job, Part, Scene, Tail, begins, changes, scene_of, windows_in
+from stemforge.tasks.edit_song import LONGEST_S, MEMORY_S, Job, Part, Scene, Tail, begins, changes, scene_of, windows_in
 from stemforge.tasks.files import Place
 from stemforge.tasks.gather import stem_files
 from stemforge.tasks.regions import Region, checked
@@ -145,7 +145,7 @@ def _names(session: Session, piece: Piece, stems: tuple[str, ...] | None) -> tup
 
 
 def _regions(session: Session, options: dict[str, Any], stems: tuple[str, ...] | None) -> Edit:
-    """Inpaint, regenerate and restyle: parts of a song, which keeps its length."""
+    """Parts of a song, which keeps its length."""
     asked = [region_of(text) for text in options["region"] or []]
     if not asked and not options.get("whole"):
         raise UsageError("no region is given: say which part is made anew, as --region 30:34.")
@@ -155,6 +155,16 @@ def _regions(session: Session, options: dict[str, Any], stems: tuple[str, ...] |
     job = Job(piece, tuple(found), fade, piece.frames, _names(session, piece, stems))
     regions = [[region.first / piece.rate, region.last / piece.rate] for region in found]
     return Edit(job, {"input": options["source"].absolute().name, "regions": regions}, options.get("strength", 1.0))
+
+
+def _inpainted(session: Session, options: dict[str, Any], stems: tuple[str, ...] | None) -> Edit:
+    """Inpaint: nothing is known of the regions."""
+    return _recalling(_regions(session, options, stems))
+
+
+def _recalling(edit: Edit) -> Edit:
+    """The same, begun with something like it out of the song around; with strength 1 from noise alone."""
+    return edit if edit.strength == 1 else replace(edit, job=replace(edit.job, memory=MEMORY_S))
 
 
 def _continued(session: Session, options: dict[str, Any], stems: tuple[str, ...] | None) -> Edit:
@@ -170,7 +180,7 @@ def _continued(session: Session, options: dict[str, Any], stems: tuple[str, ...]
     frames = last + max(1, round(seconds * piece.rate))
     job = Job(piece, (Region(last, frames),), 0, frames, _names(session, piece, stems), AHEAD)
     facts = {"input": options["source"].absolute().name, "at": last / piece.rate, "seconds": seconds}
-    return Edit(job, facts)
+    return _recalling(Edit(job, facts, options["strength"]))
 
 
 def _transition(session: Session, options: dict[str, Any], stems: tuple[str, ...] | None) -> Edit:
@@ -204,7 +214,7 @@ def _restyled(session: Session, options: dict[str, Any], stems: tuple[str, ...] 
 
 
 TASKS: dict[str, Callable[[Session, dict[str, Any], tuple[str, ...] | None], Edit]] = {
-    "inpaint": _regions,
+    "inpaint": _inpainted,
     "continue": _continued,
     "regenerate": _regions,
     "transition": _transition,

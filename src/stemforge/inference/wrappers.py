@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def denoiser(network: Joint, *, hidden: Tensor | None = None) -> Denoise:
     """The joint denoiser of a network; the state keeps its precision, the network sees float32.
 
-    A network that is as good with it multiplies in bfloat16 where the device is faster so and no gradient is wanted.
+    A network that is as good with it multiplies in bfloat16 where the device is faster so.
 
     hidden: (stem,) bool, stems that are marginalised out: nothing of them is shown, what comes out is not used.
     """
@@ -30,7 +30,7 @@ def denoiser(network: Joint, *, hidden: Tensor | None = None) -> Denoise:
         levels = (
             sigma.float().reshape(1, 1, 1) if sigma.dim() == 0 else sigma.float().expand(*x.shape[:2], 1, -1)[:, :, 0]
         )
-        with lowered(x.device, getattr(network, "takes_bf16", False) and not torch.is_grad_enabled()):
+        with lowered(x.device, getattr(network, "takes_bf16", False)):
             return network.denoise(x.float(), levels, hidden=rows).to(x)
 
     return denoise

@@ -79,9 +79,8 @@ class Way:
         """
         if self.strength == 1:
             return self.sampling
-        level = self.strength / (1 - self.strength)
-        ends = self.sampling.sigma_min, self.sampling.sigma_max
-        return self.sampling.changed(sigma_max=min(max(level, ends[0]), ends[1]))
+        level = min(self.strength / (1 - self.strength), self.sampling.sigma_max)
+        return self.sampling.changed(sigma_max=level, sigma_min=min(self.sampling.sigma_min, level / 2))
 
     def guide(self, stems: Tensor, known: Tensor) -> Guide | None:
         """The pull for a window of stems of which some samples are known."""
@@ -187,7 +186,10 @@ def _made(
         def step(at: int, steps: int, index: int = index) -> None:
             on_step(index * steps + at, len(starts) * steps)
 
-        if not bool(clear[:, edited].all()):
+        if bool(clear[:, edited].all()):
+            for at in range(way.schedule.steps):
+                step(at + 1, way.schedule.steps)
+        else:
             stems = out[..., cut].to(state_type(out.device))
             with memory_errors(out.device):
                 window = _window(network, denoise, stems, clear, way, seed * 1_000_003 + index, step)

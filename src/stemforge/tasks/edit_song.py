@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -19,6 +19,7 @@ from stemforge.audio.windows import eased, ramp
 from stemforge.inference.samplers import OnStep, quiet
 from stemforge.tasks.edit import Way, edit
 from stemforge.tasks.edit_files import MIX, Patch, Piece
+from stemforge.tasks.exemplar import recalled
 from stemforge.tasks.gather import adapted
 from stemforge.tasks.generate import EASE
 from stemforge.tasks.impute import windows_of
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 CONTEXT_S = 3.0
 """Seconds on both sides of a region that the network hears."""
+MEMORY_S = 12.0
+"""Seconds on both sides of a region in which something like it is looked for."""
 LONGEST_S = 30.0
 """Seconds that are made anew at once."""
 BLEND_S = 0.05
@@ -51,7 +54,8 @@ class Part(NamedTuple):
 class Job:
     """What is to be done to a piece: the regions made anew, with `fade` samples around each, frames of the result.
 
-    names: of the stems that are edited. context: seconds that are heard on both sides of a region.
+    names: of the stems that are edited. context: seconds that are heard on both sides of a region. memory: seconds on
+    both sides out of which a region is filled before noise is put on it; 0 leaves there what is there.
     """
 
     piece: Piece
@@ -60,6 +64,12 @@ class Job:
     frames: int
     names: tuple[str, ...]
     context: float = CONTEXT_S
+    memory: float = 0.0
+
+    @property
+    def reach(self) -> int:
+        """Samples on both sides of a region that are read."""
+        return round(max(self.context, self.memory) * self.piece.rate)
 
     @property
     def open(self) -> list[Region]:
@@ -69,21 +79,21 @@ class Job:
     @property
     def spans(self) -> list[Region]:
         """What of the song is read and computed."""
-        return widened(self.open, round(self.context * self.piece.rate), self.frames)
+        return widened(self.open, self.reach, self.frames)
 
     @property
     def parts(self) -> list[Part]:
         """The spans, those that are long in parts."""
-        context, longest = (round(seconds * self.piece.rate) for seconds in (self.context, LONGEST_S))
+        longest = round(LONGEST_S * self.piece.rate)
         found: list[Part] = []
         for span in self.spans:
             inside = tuple(region for region in self.open if span.first <= region.first < span.last)
-            short = span.length <= longest + 2 * context
-            found += [Part(span, inside)] if short else _cut(span, inside, context, longest)
+            short = span.length <= longest + 2 * self.reach
+            found += [Part(span, inside)] if short else _cut(span, inside, self.reach, longest)
         return found
 
 
-def _cut(span: Region, regions: Sequence[Region], context: int, longest: int) -> Iterator[Part]:
+def _cut(span: Region, regions: Sequence[Region], reach: int, longest: int) -> Iterator[Part]:
     """Parts of equal length of each region, which hear what is before them, and behind them up to the next one."""
     pieces = [
         Region(region.first + region.length * k // count, region.first + region.length * (k + 1) // count)
@@ -93,7 +103,7 @@ def _cut(span: Region, regions: Sequence[Region], context: int, longest: int) ->
     ]
     seams = {region.first for region in regions}
     for piece, behind in zip(pieces, [*(p.first for p in pieces[1:]), span.last], strict=True):
-        heard = Region(max(span.first, piece.first - context), min(piece.last + context, behind))
+        heard = Region(max(span.first, piece.first - reach), min(piece.last + reach, behind))
         yield Part(heard, (piece,), piece.first not in seams)
 
 
@@ -125,7 +135,7 @@ class Tail:
 def windows_in(network: Joint, job: Job, segment: float | None = None) -> int:
     """How many windows of so many seconds an edit takes; None for those that suit the network."""
     scale = network.rate / job.piece.rate
-    lengths = [max(1, round(part.span.length * scale)) for part in job.parts]
+    lengths = [max(1, round(_heard(job, part).length * scale)) for part in job.parts]
     return sum(len(windows_of(network, length, segment)[0]) for length in lengths)
 
 
@@ -166,10 +176,8 @@ def changes(
     free = free_in(span, part.open)
     old = torch.stack([scene.stems[name].samples for name in job.names])
     known = old if before is None else before.over(old, before.new, span.first)
-    stems = adapted(_with(scene.stems, job.names, known), network.rate, network.channels)
-    inside = _at_rate(span, part.open, network.rate / piece.rate, stems.samples.shape[-1])
-    made = edit(network, stems, inside, way, names=job.names, seed=seed, device=device, on_step=on_step)
-    new = torch.where(free, adapted(made, piece.rate, piece.channels, span.length).samples, known)
+    made = _made(network, job, part, _with(scene.stems, job.names, known), way, seed, device, on_step)
+    new = torch.where(free, made, known)
     new = eased(new[None], (~free).expand(1, len(job.names), 1, -1), round(EASE * piece.rate))[0]
     faded = weights(span, job.regions, job.fade)
     change = _rows(job, faded * (new - old))
@@ -181,9 +189,41 @@ def changes(
         rising = blend[..., start - span.first : seam - span.first] * ramp(seam - start).to(blend)
         patches.insert(0, Patch(start, rising))
     ends = part.open[-1].last
-    first = max(span.first, ends - round(job.context * piece.rate))
+    first = max(span.first, ends - job.reach)
     cut = slice(first - span.first, ends - span.first)
     return patches, Tail(first, old[..., cut].clone(), new[..., cut].clone())
+
+
+def _heard(job: Job, part: Part) -> Region:
+    """What of a part the network hears: all of its regions, and `context` on both sides."""
+    around = round(job.context * job.piece.rate)
+    first, last = part.open[0].first - around, part.open[-1].last + around
+    return Region(max(part.span.first, first), min(part.span.last, last))
+
+
+def _made(
+    network: Joint,
+    job: Job,
+    part: Part,
+    stems: Stems,
+    way: Way,
+    seed: int,
+    device: torch.device | str,
+    on_step: OnStep,
+) -> Tensor:
+    """The edited stems of a part (stem, channel, time) at the rate of the piece, made anew where it is open."""
+    piece, span, scale = job.piece, part.span, network.rate / job.piece.rate
+    stems = adapted(stems, network.rate, network.channels)
+    free = _at_rate(span, part.open, scale, stems.samples.shape[-1])
+    if job.memory and way.strength < 1:
+        found = recalled(stems, free, job.names)
+        stems, way = (stems, replace(way, strength=1.0)) if found is None else (found, way)
+    near = _at_rate(span, [_heard(job, part)], scale, len(free))
+    window = replace(stems, samples=stems.samples[..., near])
+    made = edit(network, window, free[near], way, names=job.names, seed=seed, device=device, on_step=on_step)
+    rows = torch.stack([stems[name].samples for name in job.names])
+    rows[..., near] = made.samples
+    return adapted(replace(made, samples=rows), piece.rate, piece.channels, span.length).samples
 
 
 def begins(job: Job, part: Part) -> int:
