@@ -45,6 +45,8 @@ SAMPLERS = {"dpmpp-2m 20": ("dpmpp-2m", 20), "ddim 50": ("ddim", 50), "ddpm 50":
 METHODS = ("conditioning", "guidance", "both")
 TAGS = ("guitar", "electronic", "rock", "ambient", "dance")
 """Known to both ears."""
+RECALLED = 0.7
+"""Strength of `edit inpaint` and `continue`."""
 END = (GIVEN, 6.0)
 """And those that it makes."""
 Made = Iterator[tuple[str, Callable[[], Tensor]]]
@@ -99,7 +101,7 @@ def inpaintings(maker: Maker) -> Made:
 
             yield (
                 f"recalled/{name}",
-                lambda s=stems, n=seed: maker.recalled(s, GAP, n, "dpmpp-2m 20", STRENGTH),
+                lambda s=stems, n=seed: maker.recalled(s, GAP, n, "dpmpp-2m 20", RECALLED),
             )
             for method in METHODS:
                 for sampler in SAMPLERS:
@@ -132,7 +134,7 @@ def continuations(maker: Maker) -> Made:
     for seed in range(maker.seeds):
         for i, stems in enumerate(maker.songs):
             name, mix = f"{i:02d}-{seed}", stems.sum(0)
-            yield f"continued/{name}", lambda s=stems, n=seed: maker.recalled(s, END, n, "dpmpp-2m 20", STRENGTH)
+            yield f"continued/{name}", lambda s=stems, n=seed: maker.recalled(s, END, n, "dpmpp-2m 20", RECALLED)
             yield f"from noise/{name}", lambda s=stems, n=seed: maker.edited(s, END, n, "dpmpp-2m 20")
             yield (
                 f"independent/{name}",

@@ -66,7 +66,7 @@ Out = Annotated[
 def inpaint(
     source: Source,
     region: Regions = None,
-    strength: Recall = 0.85,
+    strength: Recall = 0.7,
     stems: Stems = None,
     fade: Fade = 0.05,
     method: Method = "auto",
@@ -119,7 +119,7 @@ def continue_(
     at: Annotated[
         float | None, typer.Option(help="Go on from this second. Default: the end.", rich_help_panel=_EDIT)
     ] = None,
-    strength: Recall = 0.85,
+    strength: Recall = 0.7,
     stems: Stems = None,
     method: Method = "auto",
     guidance: Guidance = None,
