@@ -98,30 +98,25 @@ def _score_gap(args: argparse.Namespace) -> None:
         print(f"{folder.name:28} {len(found):6d} {distance:5.1f} {numbers}", flush=True)
 
 
-def _score_way(args: argparse.Namespace) -> None:
-    """Eight windows of 3 s over the middle: distance to A rises, to B falls; how real the middle is.
+PLACES = np.linspace(2.0, 9.0, 8)
+"""Where windows of 3 s begin over the middle of a transition."""
 
-    The distance to a song is that of a window to the same window of it, and to its end, or beginning, outside of the
-    middle. Realism is that of the plain cross-fade of the same pair times the ratio that is printed, in musicnn's space
-    against the windows of --reference, or of the songs themselves.
+
+def _score_way(args: argparse.Namespace) -> None:
+    """Over the middle the distance to the song before rises and that to the song after falls; how real the middle is.
+
+    Realism is that of the plain cross-fade of the same pair times the ratio that is printed, in musicnn's space against
+    the windows of --reference, or of the songs themselves.
     """
     ear, network = embedders.load("MSD"), wheels.musicnn("MSD")
     songs = sorted(args.reference.rglob("*.wav")) if args.reference else sorted((args.out / "real").glob("*.wav"))
     reference = embed([read(path) for path in songs], network, hop=1.5).rows
     rows = {name: dict(pieces_of(args.out / name)) for name in ("transition", "crossfade", "before", "after")}
     for row in ("transition", "crossfade"):
-        moved: dict[str, list[float]] = {}
-        for name, x in rows[row].items():
-            places = np.linspace(2.0, 9.0, 8)
-            windows = [_heard(ear, x, at, at + 3) for at in places]
-            for song, end in (("before", 0.0), ("after", 11.0)):
-                same = [_heard(ear, rows[song][name], at, at + 3) for at in places]
-                at_end = _heard(ear, x, end, end + 3)
-                pairs = zip(windows, same, strict=True)
-                moved.setdefault(song, []).append(rising([float((w - s).norm()) for w, s in pairs]))
-                moved.setdefault(f"{song}, end", []).append(rising([float((w - at_end).norm()) for w in windows]))
-        numbers = ", ".join(f"{name} {np.mean(found):.2f}" for name, found in moved.items())
-        print(f"{row:12} {len(rows[row])} pairs, Spearman of the distance to {numbers}")
+        found = [_along(ear, x, rows["before"][name], rows["after"][name]) for name, x in rows[row].items()]
+        for measure in found[0]:
+            to_a, to_b = np.mean([way[measure] for way in found], axis=0)
+            print(f"{row:12} {len(found)} pairs, {measure}: Spearman to A {to_a:.2f}, to B {to_b:.2f}", flush=True)
     ratios = []
     for name in rows["transition"]:
         made, plain = (
@@ -130,6 +125,27 @@ def _score_way(args: argparse.Namespace) -> None:
         )
         ratios.append(made / plain)
     print(f"realism against that of the cross-fade: {np.mean(ratios):.3f} (against {len(reference)} windows)")
+
+
+def _along(ear: Ear, x: Audio, before: Audio, after: Audio) -> dict[str, tuple[float, float]]:
+    """How steadily a transition leaves one song and nears the other, by three measures of distance.
+
+    MSD against the end of A and the beginning of B; MSD, and log-mel, against what the song itself has at that time,
+    log-mel in units of how far apart the songs are there, which has nothing to do with the way from one to the other.
+    """
+    ends = _heard(ear, x, 0.0, 3.0), _heard(ear, x, 11.0, 14.0)
+    heard = [[_heard(ear, sound, at, at + 3) for at in PLACES] for sound in (x, before, after)]
+    cuts = [[s.samples[:, round(at * s.rate) : round((at + 3) * s.rate)] for at in PLACES] for s in (x, before, after)]
+    apart = [mel_distance(a, b, x.rate) for a, b in zip(*cuts[1:], strict=True)]
+    found: dict[str, list[float]] = {"MSD, ends": [], "MSD": [], "log-mel": []}
+    for song in (0, 1):
+        found["MSD, ends"].append(rising([float((w - ends[song]).norm()) for w in heard[0]]))
+        pairs = zip(heard[0], heard[1 + song], strict=True)
+        found["MSD"].append(rising([float((w - s).norm()) for w, s in pairs]))
+        pairs = zip(cuts[0], cuts[1 + song], strict=True)
+        shares = [mel_distance(w, s, x.rate) / d for (w, s), d in zip(pairs, apart, strict=True)]
+        found["log-mel"].append(rising(shares))
+    return {measure: (to[0], to[1]) for measure, to in found.items()}
 
 
 def rising(values: list[float]) -> float:

@@ -28,25 +28,26 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import soundfile
 import torch
-from edit_scores import GAP, GIVEN, likely, score
+from edit_scores import GAP, GIVEN, score
 from synthesis import excerpts
 from torch import Tensor
 
 from stemforge import checkpoints, embedders
 from stemforge.audio.io import read
-from stemforge.inference.guidance import Loss, belonging, resemblance
+from stemforge.inference.guidance import Loss
+from stemforge.tasks import wishes
 from stemforge.tasks.edit import STRENGTH, edit, way_for
 from stemforge.tasks.exemplar import recalled
 from stemforge.tasks.generate import generate
 from stemforge.tasks.regions import Region, free_in
-from stemforge.types import Stems
+from stemforge.types import Audio, Stems
 
 SAMPLERS = {"dpmpp-2m 20": ("dpmpp-2m", 20), "ddim 50": ("ddim", 50), "ddpm 50": ("ddpm", 50)}
 METHODS = ("conditioning", "guidance", "both")
 TAGS = ("guitar", "electronic", "rock", "ambient", "dance")
 """Known to both ears."""
 RECALLED = 0.7
-"""Strength of `edit inpaint` and `continue`."""
+"""Strength of `edit inpaint`, `continue` and `transition`."""
 END = (GIVEN, 6.0)
 """And those that it makes."""
 Made = Iterator[tuple[str, Callable[[], Tensor]]]
@@ -154,7 +155,7 @@ def transitions(maker: Maker) -> Made:
         yield f"before/{i:02d}-0", lambda a=a: a.sum(0)
         yield f"after/{i:02d}-0", lambda b=b: b.sum(0)
         yield f"crossfade/{i:02d}-0", lambda x=faded: x.sum(0)
-        yield f"transition/{i:02d}-0", lambda x=faded: maker.edited(x, (3.0, 11.0), 0, "dpmpp-2m 20", strength=STRENGTH)
+        yield f"transition/{i:02d}-0", lambda x=faded: maker.edited(x, (3.0, 11.0), 0, "dpmpp-2m 20", strength=RECALLED)
 
 
 def restyled(maker: Maker) -> Made:
@@ -162,9 +163,7 @@ def restyled(maker: Maker) -> Made:
     ear = embedders.load("MTT")
     for i, stems in enumerate(maker.songs[:10]):
         other = maker.songs[(i + len(maker.songs) // 2) % len(maker.songs)].sum(0)
-        with torch.no_grad():
-            wanted = ear.hear(other[None], maker.rate).embedding
-        wish = resemblance(lambda x: ear.hear(x.sum(dim=1), maker.rate).embedding, wanted)
+        wish = wishes.like(ear, Audio(other, maker.rate), maker.rate)
         yield f"original/{i:02d}-0", lambda s=stems: s.sum(0)
         yield f"reference/{i:02d}-0", lambda o=other: o
         yield f"plain/{i:02d}-0", lambda s=stems: maker.walked(s)
@@ -176,7 +175,7 @@ def tagged(maker: Maker) -> Made:
     ear = embedders.load("MTT")
     for i, stems in enumerate(maker.songs[:10]):
         tag = TAGS[i % len(TAGS)]
-        wish = belonging(lambda x, t=tag: likely(ear, x.sum(dim=1), maker.rate, t)[:, None], torch.ones(1))
+        wish = wishes.tagged(ear, [ear.tags.index(tag)], maker.rate)
         name = f"{tag}{i // len(TAGS)}-0"
         yield f"original/{name}", lambda s=stems: s.sum(0)
         yield f"tagged/{name}", lambda s=stems, h=wish: maker.walked(s, h)

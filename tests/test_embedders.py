@@ -19,6 +19,8 @@ from stemforge import embedders, wheels
 from stemforge.errors import CheckpointError, UsageError
 from stemforge.models.embedders import LEVEL, ClapMel, Ear, Impression, of_clap, of_musicnn
 from stemforge.models.musicnn import MusicNN
+from stemforge.tasks import wishes
+from stemforge.types import Audio
 
 
 def small() -> Ear:
@@ -62,15 +64,20 @@ def test_the_level_of_a_sound_does_not_matter() -> None:
     assert ear.hear(torch.zeros(1, 2, 50000), 44100).embedding.isfinite().all()
 
 
-@pytest.mark.parametrize("part", ["embedding", "logits"])
-def test_gradients_reach_the_stereo_sound(part: str) -> None:
+def part_of(found: Impression, part: str | int) -> Tensor:
+    """A field, or one of the layers."""
+    return found.layers[part] if isinstance(part, int) else getattr(found, part)
+
+
+@pytest.mark.parametrize("part", ["embedding", "logits", 0, 1])
+def test_gradients_reach_the_stereo_sound(part: str | int) -> None:
     """The slope along a direction is the finite difference, through resampling, spectrum and network."""
     ear, given = small(), sound(1.0)
     direction = torch.randn(given.shape, generator=torch.Generator().manual_seed(2)) * 0.02
 
     def value(x: Tensor) -> Tensor:
         found = ear.hear(x, 44100)
-        return getattr(found, part).double().square().sum()
+        return part_of(found, part).double().square().sum()
 
     leaf = given.clone().requires_grad_()
     (slope,) = torch.autograd.grad(value(leaf), leaf)
@@ -84,12 +91,38 @@ def test_gradients_reach_the_stereo_sound(part: str) -> None:
 
         wave = resample(x.mean(1) * (LEVEL / level), 44100, 16000)
         found = ear.network(wave.repeat(1, 3)[:, :48000])
-        return getattr(found, part).double().square().sum()
+        return part_of(found, part).double().square().sum()
 
     assert float(value(given)) == pytest.approx(float(held(given)), rel=1e-4)
-    small_step = 1e-2
+    small_step = 1e-3
     difference = (held(given + small_step * direction) - held(given - small_step * direction)) / (2 * small_step)
     assert float((slope.double() * direction).sum()) == pytest.approx(float(difference), rel=0.03)
+
+
+def test_layers_are_the_features_and_the_colour() -> None:
+    """Of musicnn: the mean of all features, and the mean and deviation of each mel band; averaged over segments."""
+    torch.manual_seed(0)
+    network = MusicNN(("guitar", "piano"), timbral=3, temporal=2, mid=4, dense=5).eval().requires_grad_(False)
+    wave = sound(3.0, 16000)[0].mean(0)
+    wave = wave * (LEVEL / wave.square().mean().sqrt())
+    features, colour = of_musicnn(network).hear(sound(3.0, 16000), 16000).layers
+    assert torch.allclose(features, network(wave[None]).mean_pool, atol=1e-4)
+    mel = network.mel(wave[None])[0]
+    assert torch.allclose(colour[0], torch.cat([mel.mean(0), mel.std(0)]), atol=1e-4)
+    twice = of_musicnn(network).hear(torch.cat([sound(3.0, 16000)] * 2, dim=-1), 16000)
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(twice.layers, (features, colour), strict=True))
+
+
+def test_a_wish_is_least_where_it_is_fulfilled() -> None:
+    """Near to a reference: 0 for the reference itself, taken apart or not; towards a tag: what its logit says."""
+    ear, other = small(), sound(hz=1000.0)
+    wish = wishes.like(ear, Audio(sound()[0], 44100), 44100)
+    stems = torch.stack([sound(), -0.5 * sound(), 0.5 * sound()], dim=1)
+    assert float(wish(stems, torch.tensor(1.0))) < 1e-3 < float(wish(other[:, None], torch.tensor(1.0)))
+    logits = ear.hear(other, 44100).logits
+    assert logits is not None
+    found = wishes.tagged(ear, [1], 44100)(other[:, None], torch.tensor(1.0))
+    assert float(found) == pytest.approx(float(torch.nn.functional.softplus(-logits[0, 1])), rel=1e-5)
 
 
 def test_the_spectrum_of_clap_is_that_of_librosa() -> None:

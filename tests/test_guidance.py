@@ -175,10 +175,19 @@ def losses() -> dict[str, guidance.Loss]:
     mask, mixture = torch.tensor([True] * 4 + [False] * 2), torch.ones(1, 2, 1, 1, dtype=torch.bool)
     l1 = guidance.reconstruction(Kept(mask), state(1, 2, 1, 6, seed=1))
     l2 = guidance.resemblance(embed, state(1, 5, seed=2))
+    both = guidance.resemblances(lambda x: (embed(x), x.flatten(1)), (state(1, 5, seed=2), state(1, 12, seed=6)))
     bce = guidance.belonging(embed, torch.tensor([1.0, 0.0, 0.3, 1.0, 0.5]))
     sums = guidance.reconstruction(Added(mixture), state(1, 1, 1, 6, seed=3))
     exact = guidance.likelihood(Kept(mask), state(1, 2, 1, 6, seed=4), lambda r, sigma: r / (1 + sigma**2))
-    return {"l1": l1, "l2": l2, "bce": bce, "sum": sums, "exact": exact, "total": guidance.total((0.5, l1), (2.0, bce))}
+    return {
+        "l1": l1,
+        "l2": l2,
+        "several": both,
+        "bce": bce,
+        "sum": sums,
+        "exact": exact,
+        "total": guidance.total((0.5, l1), (2.0, bce)),
+    }
 
 
 @pytest.mark.parametrize("name", losses())

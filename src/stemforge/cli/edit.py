@@ -216,7 +216,7 @@ def transition(
     source: Source,
     after: Annotated[Path, typer.Argument(metavar="SONG|FOLDER", help="What comes after it, of the same kind.")],
     overlap: Annotated[float, typer.Option(help="Seconds that both have in common.", rich_help_panel=_EDIT)] = 8.0,
-    strength: Strength = 0.85,
+    strength: Strength = 0.7,
     stems: Stems = None,
     fade: Fade = 0.05,
     method: Method = "auto",

@@ -10,11 +10,11 @@ from stemforge import embedders
 from stemforge.audio.io import read
 from stemforge.cli.options import listed
 from stemforge.errors import InputError, UsageError
-from stemforge.inference.guidance import Loss, belonging, resemblance, total
+from stemforge.inference.guidance import Loss, total
+from stemforge.tasks import wishes
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from stemforge.models.embedders import Ear
 
@@ -30,24 +30,13 @@ def check(options: dict[str, Any]) -> None:
 
 def wish_of(options: dict[str, Any], rate: int, device: torch.device) -> Loss:
     """The loss of stems (batch, stem, channel, time) at `rate` Hz. Raises StemforgeError as `embedders.load` does."""
-    import torch
-
     ear = embedders.load(options["embedder"], device)
     parts: list[tuple[float, Loss]] = []
     if options["reference"] is not None:
-        sound = read(options["reference"])
-        with torch.no_grad():
-            wanted = ear.hear(sound.samples[None].to(device), sound.rate).embedding
-        parts.append((1.0, resemblance(lambda stems: ear.hear(stems.sum(dim=1), rate).embedding, wanted)))
+        parts.append((1.0, wishes.like(ear, read(options["reference"]), rate, device)))
     if (tags := listed(options["tag"], "--tag")) is not None:
         places = [_place(ear, tag, options["embedder"]) for tag in tags]
-
-        def logits(stems: Tensor) -> Tensor:
-            found = ear.hear(stems.sum(dim=1), rate).logits
-            assert found is not None
-            return found[:, places]
-
-        parts.append((1.0, belonging(logits, torch.ones(len(places)))))
+        parts.append((1.0, wishes.tagged(ear, places, rate)))
     return total(*parts)
 
 

@@ -17,7 +17,7 @@ p(y | x) and xi 1 that is the mean of the clean sound given x and y: nothing is 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -175,6 +175,17 @@ def resemblance(embed: Callable[[Tensor], Tensor], wanted: Tensor) -> Loss:
     def loss(sound: Tensor, sigma: Tensor) -> Tensor:
         found = embed(sound)
         return (found - wanted.to(found)).square().sum(dim=1).clamp(min=1e-20).sqrt()
+
+    return loss
+
+
+def resemblances(embed: Callable[[Tensor], Sequence[Tensor]], wanted: Sequence[Tensor]) -> Loss:
+    """Of several embeddings at once: the sum of |y - A(x)| / |y|. embed: sound -> each (batch, feature)."""
+
+    def loss(sound: Tensor, sigma: Tensor) -> Tensor:
+        parts = zip(embed(sound), wanted, strict=True)
+        found = [(a - y.to(a)).square().sum(dim=1).clamp(min=1e-20).sqrt() / y.norm().clamp(min=1e-6) for a, y in parts]
+        return torch.stack(found).sum(dim=0)
 
     return loss
 

@@ -24,10 +24,13 @@ LEVEL = 0.1
 
 
 class Impression(NamedTuple):
-    """Of each sound of a batch: embedding (batch, feature), and logits (batch, tag) where there are tags."""
+    """Of each sound of a batch: embedding (batch, feature), logits (batch, tag) where there are tags, and what earlier
+    layers hear, (batch, feature) each, which is harder to please without sounding like it.
+    """
 
     embedding: Tensor
     logits: Tensor | None
+    layers: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ class Ear:
         def mean(rows: Tensor) -> Tensor:
             return rows.reshape(*pieces.shape[:2], -1).mean(dim=1)
 
-        return Impression(mean(found.embedding), None if found.logits is None else mean(found.logits))
+        logits = None if found.logits is None else mean(found.logits)
+        return Impression(mean(found.embedding), logits, tuple(mean(layer) for layer in found.layers))
 
 
 def _pieces(wave: Tensor, length: int) -> Tensor:
@@ -67,11 +71,12 @@ def _pieces(wave: Tensor, length: int) -> Tensor:
 
 
 def of_musicnn(network: musicnn.MusicNN) -> Ear:
-    """The penultimate layer and the tags of a musicnn."""
+    """The penultimate layer and the tags of a musicnn; as layers its features, and mean and deviation of each band."""
 
     def heard(wave: Tensor) -> Impression:
-        found = network(wave)
-        return Impression(found.penultimate, found.logits)
+        mel = network.mel(wave)
+        found, colour = network.hear(mel), torch.cat([mel.mean(dim=1), mel.std(dim=1)], dim=1)
+        return Impression(found.penultimate, found.logits, (found.mean_pool, colour))
 
     return Ear(heard, musicnn.RATE, musicnn.SEGMENT_S, network.tags)
 
