@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import NamedTuple
 
 import librosa
 import numpy as np
@@ -43,18 +44,34 @@ def mel_distance(a: Tensor, b: Tensor, rate: int) -> float:
     return float(np.mean(found))
 
 
+def beats(sound: Tensor, rate: int) -> np.ndarray:
+    """Seconds of the beats."""
+    return features(None, Audio(sound, rate)).beats
+
+
+def agreed(a: np.ndarray, b: np.ndarray, start: float, stop: float) -> float | None:
+    """F-measure of beats in a part of a sound."""
+    return beat_f_measure(*(x[(x > start) & (x < stop)] for x in (a, b)))
+
+
 def beats_agree(a: Tensor, b: Tensor, rate: int, start: float, stop: float) -> float | None:
     """F-measure of the beats of two sounds in a part of them."""
-    found = (features(None, Audio(x, rate)).beats for x in (a, b))
-    return beat_f_measure(*(x[(x > start) & (x < stop)] for x in found))
+    return agreed(beats(a, rate), beats(b, rate), start, stop)
+
+
+def chroma(sound: Tensor, rate: int) -> np.ndarray:
+    """Mean energy of the twelve pitch classes."""
+    return librosa.feature.chroma_cqt(y=sound.mean(0).numpy(), sr=rate, norm=None, tuning=0.0).mean(axis=1)
+
+
+def correlated(x: np.ndarray, y: np.ndarray) -> float:
+    """Of two chromas."""
+    return float(np.corrcoef(x + 1e-9 * np.arange(12), y)[0, 1])
 
 
 def chroma_agree(a: Tensor, b: Tensor, rate: int) -> float:
     """Correlation of the mean pitch classes of two sounds."""
-    x, y = (
-        librosa.feature.chroma_cqt(y=s.mean(0).numpy(), sr=rate, norm=None, tuning=0.0).mean(axis=1) for s in (a, b)
-    )
-    return float(np.corrcoef(x + 1e-9 * np.arange(12), y)[0, 1])
+    return correlated(chroma(a, rate), chroma(b, rate))
 
 
 def pieces_of(folder: Path) -> list[tuple[str, Audio]]:
@@ -72,6 +89,7 @@ def _score_gap(args: argparse.Namespace) -> None:
     gap = GAP if args.task == "inpaint" else (GIVEN, 6.0)
     real = dict(pieces_of(args.out / "real"))
     rate = next(iter(real.values())).rate
+    originals = {name.split("-")[0]: _original(x, gap) for name, x in real.items()}
     level = float(np.mean([float(x.samples.square().mean()) for x in real.values()]) ** 0.5)
     network = wheels.musicnn("MSD")
     window = slice(*(round(s * rate) for s in ((1.5, 4.5) if args.task == "inpaint" else (3.0, 6.0))))
@@ -85,17 +103,30 @@ def _score_gap(args: argparse.Namespace) -> None:
         distance = float("nan")
         if len(cut) > 1:
             distance = fad(reference, embed(levelled(cut, rate, level), network), minimum=2, resamples=0).value
-        mels, beats, chromas = [], [], []
+        mels, rhythms, chromas = [], [], []
         for name, x in found:
-            original = real[f"{name.split('-')[0]}-0"].samples
+            original = originals[name.split("-")[0]]
             first, last = (round(s * rate) for s in gap)
-            mels.append(mel_distance(x.samples[:, first:last], original[:, first:last], rate))
-            beat = beats_agree(x.samples, original, rate, gap[0] - 0.1, gap[1] + 0.1)
-            beats += [] if beat is None else [beat]
-            around = torch.cat([original[:, :first], original[:, last:]], dim=-1)
-            chromas.append(chroma_agree(x.samples[:, first:last], around, rate))
-        numbers = f"{np.mean(mels):5.2f} {np.mean(beats):6.3f} {np.mean(chromas):6.3f}"
+            mels.append(mel_distance(x.samples[:, first:last], original.samples[:, first:last], rate))
+            rhythm = agreed(beats(x.samples, rate), original.beats, gap[0] - 0.1, gap[1] + 0.1)
+            rhythms += [] if rhythm is None else [rhythm]
+            chromas.append(correlated(chroma(x.samples[:, first:last], rate), original.around))
+        numbers = f"{np.mean(mels):5.2f} {np.mean(rhythms):6.3f} {np.mean(chromas):6.3f}"
         print(f"{folder.name:28} {len(found):6d} {distance:5.1f} {numbers}", flush=True)
+
+
+class Original(NamedTuple):
+    """What a piece was made from: samples (channel, time), its beats, the chroma around what is made anew."""
+
+    samples: Tensor
+    beats: np.ndarray
+    around: np.ndarray
+
+
+def _original(x: Audio, gap: tuple[float, float]) -> Original:
+    first, last = (round(s * x.rate) for s in gap)
+    around = torch.cat([x.samples[:, :first], x.samples[:, last:]], dim=-1)
+    return Original(x.samples, beats(x.samples, x.rate), chroma(around, x.rate))
 
 
 PLACES = np.linspace(2.0, 9.0, 8)

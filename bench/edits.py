@@ -42,7 +42,7 @@ from stemforge.tasks.generate import generate
 from stemforge.tasks.regions import Region, free_in
 from stemforge.types import Audio, Stems
 
-SAMPLERS = {"dpmpp-2m 20": ("dpmpp-2m", 20), "ddim 50": ("ddim", 50), "ddpm 50": ("ddpm", 50)}
+SAMPLERS = ("dpmpp-2m 20", "ddim 50", "ddpm 50")
 METHODS = ("conditioning", "guidance", "both")
 TAGS = ("guitar", "electronic", "rock", "ambient", "dance")
 """Known to both ears."""
@@ -66,9 +66,9 @@ class Maker:
 
     def edited(self, stems: Tensor, region: tuple[float, float], seed: int, sampler: str, **way: object) -> Tensor:
         """The mixture after an edit of all stems in a region (seconds)."""
-        name, steps = SAMPLERS[sampler]
+        name, steps = sampler.split()
         chosen = way_for(self.network, **way)  # type: ignore[arg-type]
-        chosen = replace(chosen, sampling=chosen.sampling.changed(sampler=name, steps=steps))
+        chosen = replace(chosen, sampling=chosen.sampling.changed(sampler=name, steps=int(steps)))
         free, song = self.free(stems, region), Stems(self.network.names, stems, self.rate)
         return edit(self.network, song, free, chosen, names=self.network.names, seed=seed).samples.sum(0)
 
@@ -86,7 +86,7 @@ class Maker:
     def walked(self, stems: Tensor, wish: Loss | None = None) -> Tensor:
         """The whole mixture with some noise on it and back again, towards a wish where there is one."""
         whole = (0.0, stems.shape[-1] / self.rate)
-        return self.edited(stems, whole, 0, "ddim 50", strength=0.5, wish=wish, step=self.guidance)
+        return self.edited(stems, whole, 0, "ddim 25", strength=0.5, wish=wish, step=self.guidance)
 
 
 def inpaintings(maker: Maker) -> Made:

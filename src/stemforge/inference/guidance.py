@@ -179,13 +179,20 @@ def resemblance(embed: Callable[[Tensor], Tensor], wanted: Tensor) -> Loss:
     return loss
 
 
-def resemblances(embed: Callable[[Tensor], Sequence[Tensor]], wanted: Sequence[Tensor]) -> Loss:
-    """Of several embeddings at once: the sum of |y - A(x)| / |y|. embed: sound -> each (batch, feature)."""
+def resemblances(
+    embed: Callable[[Tensor], Sequence[Tensor]], wanted: Sequence[Tensor], terms: Sequence[tuple[float, int]]
+) -> Loss:
+    """Of several embeddings at once: the sum of w |y - A(x)|_p / |y|_p, p 1 or 2, a term (w, p) each.
+
+    embed: sound -> each (batch, feature). wanted: each (1, feature).
+    """
 
     def loss(sound: Tensor, sigma: Tensor) -> Tensor:
-        parts = zip(embed(sound), wanted, strict=True)
-        found = [(a - y.to(a)).square().sum(dim=1).clamp(min=1e-20).sqrt() / y.norm().clamp(min=1e-6) for a, y in parts]
-        return torch.stack(found).sum(dim=0)
+        found = torch.zeros(len(sound), device=sound.device)
+        for a, y, (weight, order) in zip(embed(sound), wanted, terms, strict=True):
+            away = (a - y.to(a)).abs().pow(order).sum(dim=1).clamp(min=1e-20).pow(1 / order)
+            found = found + weight * away / y.norm(p=order).clamp(min=1e-6).to(a)
+        return found
 
     return loss
 

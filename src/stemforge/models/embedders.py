@@ -25,7 +25,7 @@ LEVEL = 0.1
 
 class Impression(NamedTuple):
     """Of each sound of a batch: embedding (batch, feature), logits (batch, tag) where there are tags, and what earlier
-    layers hear, (batch, feature) each, which is harder to please without sounding like it.
+    layers hear, features and colour, (batch, feature) each: harder to please without sounding like it.
     """
 
     embedding: Tensor

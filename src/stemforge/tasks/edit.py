@@ -111,8 +111,8 @@ def way_for(
         method = "conditioning" if network.conditional else "guidance"
     if method in ("conditioning", "both") and not network.conditional:
         raise UsageError(f"method {method}: this network cannot be told what is known. Give --method guidance.")
-    guides = method != "conditioning" or wish is not None
-    sampling = default("guided" if guides else "impute", network.conditional)
+    task = "wished" if wish is not None else "impute" if method == "conditioning" else "guided"
+    sampling = default(task, network.conditional)
     xi = (WISH_STEP if wish is not None or normalised else STEPS[network.conditional]) if step is None else step
     return Way(sampling, method, strength, xi, normalised, wish, segment)
 

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from stemforge.models.embedders import Ear
 
 
+TERMS = ((1.0, 2), (1.0, 2), (6.0, 1))
+"""Weight, and order of the norm, of the embedding, and of the features and the colour where an ear tells them."""
+
+
 def like(ear: Ear, reference: Audio, rate: int, device: torch.device | str = "cpu") -> Loss:
     """Near to a reference: in the embedding, and in the earlier layers of an ear that tells what they hear.
 
@@ -27,7 +31,7 @@ def like(ear: Ear, reference: Audio, rate: int, device: torch.device | str = "cp
 
     with torch.no_grad():
         wanted = heard(reference.samples[None].to(device), reference.rate)
-    return resemblances(lambda stems: heard(stems.sum(dim=1), rate), wanted)
+    return resemblances(lambda stems: heard(stems.sum(dim=1), rate), wanted, TERMS[: len(wanted)])
 
 
 def tagged(ear: Ear, places: Sequence[int], rate: int) -> Loss:
