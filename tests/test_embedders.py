@@ -99,18 +99,18 @@ def test_gradients_reach_the_stereo_sound(part: str | int) -> None:
     assert float((slope.double() * direction).sum()) == pytest.approx(float(difference), rel=0.03)
 
 
-def test_layers_are_the_features_and_the_colour() -> None:
+def test_layers_are_the_features_and_the_bands() -> None:
     """Of musicnn: the mean of all features, and the mean and deviation of each mel band; averaged over segments."""
     torch.manual_seed(0)
     network = MusicNN(("guitar", "piano"), timbral=3, temporal=2, mid=4, dense=5).eval().requires_grad_(False)
     wave = sound(3.0, 16000)[0].mean(0)
     wave = wave * (LEVEL / wave.square().mean().sqrt())
-    features, colour = of_musicnn(network).hear(sound(3.0, 16000), 16000).layers
+    features, bands = of_musicnn(network).hear(sound(3.0, 16000), 16000).layers
     assert torch.allclose(features, network(wave[None]).mean_pool, atol=1e-4)
     mel = network.mel(wave[None])[0]
-    assert torch.allclose(colour[0], torch.cat([mel.mean(0), mel.std(0)]), atol=1e-4)
+    assert torch.allclose(bands[0], torch.cat([mel.mean(0), mel.std(0)]), atol=1e-4)
     twice = of_musicnn(network).hear(torch.cat([sound(3.0, 16000)] * 2, dim=-1), 16000)
-    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(twice.layers, (features, colour), strict=True))
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(twice.layers, (features, bands), strict=True))
 
 
 def test_a_wish_is_least_where_it_is_fulfilled() -> None:

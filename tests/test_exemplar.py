@@ -25,7 +25,7 @@ NAMES = ("bass", "drums")
 
 
 def loops(seconds: float, bar: float, rate: int = RATE, names: int = 2) -> Tensor:
-    """Stems (stem, channel, time) that repeat a bar of eight notes of noise, each with another colour."""
+    """Stems (stem, channel, time) that repeat a bar of eight notes of noise, each at a place of its own."""
     dice = torch.Generator().manual_seed(3)
     notes = torch.randn(names, 2, 8, round(bar * rate) // 8, generator=dice)
     for note in range(8):

@@ -25,7 +25,7 @@ LEVEL = 0.1
 
 class Impression(NamedTuple):
     """Of each sound of a batch: embedding (batch, feature), logits (batch, tag) where there are tags, and what earlier
-    layers hear, features and colour, (batch, feature) each: harder to please without sounding like it.
+    layers hear, features and bands, (batch, feature) each: harder to please without sounding like it.
     """
 
     embedding: Tensor
@@ -75,8 +75,8 @@ def of_musicnn(network: musicnn.MusicNN) -> Ear:
 
     def heard(wave: Tensor) -> Impression:
         mel = network.mel(wave)
-        found, colour = network.hear(mel), torch.cat([mel.mean(dim=1), mel.std(dim=1)], dim=1)
-        return Impression(found.penultimate, found.logits, (found.mean_pool, colour))
+        found, bands = network.hear(mel), torch.cat([mel.mean(dim=1), mel.std(dim=1)], dim=1)
+        return Impression(found.penultimate, found.logits, (found.mean_pool, bands))
 
     return Ear(heard, musicnn.RATE, musicnn.SEGMENT_S, network.tags)
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from stemforge.models.embedders import Ear
 
 
-TERMS = ((1.0, 2), (1.0, 2), (6.0, 1))
-"""Weight, and order of the norm, of the embedding, and of the features and the colour where an ear tells them."""
+TERMS = ((0.3, 2), (1.0, 2), (6.0, 1))
+"""Weight, and order of the norm, of the embedding, and of the features and the bands where an ear tells them."""
 
 
 def like(ear: Ear, reference: Audio, rate: int, device: torch.device | str = "cpu") -> Loss:
