@@ -15,7 +15,7 @@ from stemforge.inference.settings import Sampling
 from stemforge.tasks.edit import Way
 from stemforge.tasks.edit_files import Files
 from stemforge.tasks.edit_song import MEMORY_S, Job, Part, Scene, changes, windows_in
-from stemforge.tasks.exemplar import blended, distances, likeness, recalled, semitones, sources
+from stemforge.tasks.exemplar import blended, distances, likeness, recalled, semitones, sounding, sources
 from stemforge.tasks.regions import Region
 from stemforge.types import Stems
 from test_edit import Smooth
@@ -73,6 +73,20 @@ def test_only_named_stems_are_filled() -> None:
     assert (found.samples[1] - song[1]).abs().max() < 1e-6
 
 
+def test_a_song_that_has_faded_out_goes_on_as_it_was_before() -> None:
+    """What follows the end has the level of the song, in step with it, not that of its last second."""
+    song, free = loops(20.0, 2.0), gap(20.0, 12.0, 20.0)
+    fade = (1 - (torch.arange(20 * RATE) / RATE - 9.0) / 2.0).clamp(0, 1)
+    found = recalled(Stems(NAMES, song * fade, RATE), free, NAMES)
+    assert found is not None
+    assert torch.equal(found.samples[..., :96000], (song * fade)[..., :96000])
+    assert (found.samples[..., free] - song[..., free]).square().mean() < 0.2 * song.square().mean()
+    short = gap(3.0, 0.2, 3.0)
+    assert torch.equal(sounding(torch.rand(2, 24000), short, RATE), ~short)
+    inside = gap(20.0, 11.0, 12.0)
+    assert torch.equal(sounding((song * fade).sum(0), inside, RATE), ~inside)
+
+
 @pytest.mark.parametrize("seconds", [0.05, 6.0])
 def test_nothing_alike_is_none(seconds: float) -> None:
     """Silence, noise, and a song that is too short to be compared."""
@@ -108,7 +122,7 @@ def test_semitones_tell_notes_apart() -> None:
 def test_sources_are_known_and_in_step(pattern: list[bool], distance: int) -> None:
     """Known samples are their own source; free ones have the nearest known one at a multiple of the distance."""
     free = torch.tensor(pattern)
-    found = sources(free, distance)
+    found = sources(free, ~free, distance)
     reachable = [any(not pattern[k] for k in range(i % distance, len(pattern), distance)) for i in range(len(pattern))]
     if found is None:
         assert not all(reachable)
@@ -128,7 +142,7 @@ def test_where_two_sources_meet_one_passes_into_the_other() -> None:
     """A gap filled from before and from behind: no step where they meet, and nothing out of the gap."""
     free = gap(0.1, 0.04, 0.06)
     samples = torch.where(free, torch.full((2, 800), 7.0), torch.linspace(-1, 1, 800).expand(2, -1))
-    source = sources(free, 100)
+    source = sources(free, ~free, 100)
     assert source is not None
     filled = blended(samples, source, free, 40)
     steepest = 0.5 * torch.pi / 2 / 40 + 2 / 799  # a raised cosine from one line to the other, half a unit apart

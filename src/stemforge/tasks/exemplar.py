@@ -31,6 +31,9 @@ EVIDENCE_S = 0.5
 """So much of the song must be compared at a distance; the likeness of little more is half believed."""
 LONGER = 0.05
 """How much more an octave of distance counts: of two that are equally alike the longer one brings more of the song."""
+FADE_S, FADED = 1.0, 0.25
+"""A song has faded out if its last second has less than this share of its mean power, 6 dB; its sources end where a
+second with half of that power was still to come."""
 TRIED = 100
 """Distances that are tried until one reaches every sample of the gap."""
 LEAST = 0.06
@@ -48,12 +51,27 @@ def recalled(stems: Stems, free: Tensor, names: Sequence[str]) -> Stems | None:
         names: of the stems that are filled; the others stay as they are.
     """
     mixture = torch.where(free, 0.0, stems.samples.sum(dim=0))
-    source = next((s for d in distances(mixture, ~free, stems.rate) if (s := sources(free, d)) is not None), None)
+    known = sounding(mixture, free, stems.rate)
+    found = (sources(free, known, distance) for distance in distances(mixture, known, stems.rate))
+    source = next((places for places in found if places is not None), None)
     if source is None:
         return None
     filled = blended(torch.where(free, 0.0, stems.samples), source, free, round(BLEND_S * stems.rate))
     edited = torch.tensor([name in names for name in stems.names])[:, None, None]
     return Stems(stems.names, torch.where(edited & free, filled, stems.samples), stems.rate)
+
+
+def sounding(mixture: Tensor, free: Tensor, rate: int) -> Tensor:
+    """What is known, bool (time,); of a song that goes on after its end without the seconds in which it fades out."""
+    known, size = ~free, max(1, round(FADE_S * rate))
+    if not free[-1] or int(known.sum()) <= 2 * size:
+        return known
+    power = mixture.square().mean(dim=0)
+    ahead = functional.avg_pool1d(functional.pad(power[None], (0, size - 1)), size, 1)[0]
+    end, usual = int(known.nonzero()[-1]) + 1, power[known].mean()
+    if ahead[max(0, end - size)] < FADED * usual:
+        known[int((known & (ahead >= usual / 2)).nonzero()[-1]) + 1 :] = False
+    return known
 
 
 def distances(mixture: Tensor, known: Tensor, rate: int) -> Iterator[int]:
@@ -105,10 +123,10 @@ def _autocorrelation(x: Tensor) -> Tensor:
     return found
 
 
-def sources(free: Tensor, distance: int) -> Tensor | None:
-    """Where each sample comes from, (time,): the nearest known one at a multiple of the distance, or itself.
+def sources(free: Tensor, known: Tensor, distance: int) -> Tensor | None:
+    """Where each sample comes from, (time,): a free one from the nearest known one at a multiple of the distance.
 
-    None where a free sample has no such place.
+    The others from themselves. None where a free sample has no such place.
     """
     place = torch.arange(len(free), device=free.device)
     found, missing = place.clone(), free.clone()
@@ -116,7 +134,7 @@ def sources(free: Tensor, distance: int) -> Tensor | None:
         for shift in (-multiple * distance, multiple * distance):
             there = place + shift
             inside = (there >= 0) & (there < len(free))
-            takes = missing & inside & ~free[there.clamp(0, len(free) - 1)]
+            takes = missing & inside & known[there.clamp(0, len(free) - 1)]
             found = torch.where(takes, there, found)
             missing &= ~takes
     return None if bool(missing.any()) else found
