@@ -23,6 +23,8 @@ GAP = (2.0, 4.0)
 """Seconds of the 6 that are made anew."""
 GIVEN = 2.4
 """Seconds of the 6 that a continuation has."""
+END = (GIVEN, 6.0)
+"""And those that it makes."""
 
 
 def likely(ear: Ear, sound: Tensor, rate: int, tag: str) -> Tensor:
@@ -86,7 +88,7 @@ def score(args: argparse.Namespace) -> None:
 
 
 def _score_gap(args: argparse.Namespace) -> None:
-    gap = GAP if args.task == "inpaint" else (GIVEN, 6.0)
+    gap = GAP if args.task == "inpaint" else END
     real = dict(pieces_of(args.out / "real"))
     rate = next(iter(real.values())).rate
     originals = {name.split("-")[0]: _original(x, gap) for name, x in real.items()}

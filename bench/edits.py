@@ -28,7 +28,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import soundfile
 import torch
-from edit_scores import GAP, GIVEN, score
+from edit_scores import END, GAP, GIVEN, score
 from synthesis import excerpts
 from torch import Tensor
 
@@ -48,8 +48,6 @@ TAGS = ("guitar", "electronic", "rock", "ambient", "dance")
 """Known to both ears."""
 RECALLED = 0.7
 """Strength of `edit inpaint`, `continue` and `transition`."""
-END = (GIVEN, 6.0)
-"""And those that it makes."""
 Made = Iterator[tuple[str, Callable[[], Tensor]]]
 """Name of a piece, <row>/<excerpt>-<seed>, and what makes its mixture (channel, time)."""
 
