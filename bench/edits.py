@@ -34,6 +34,7 @@ from torch import Tensor
 
 from stemforge import checkpoints, embedders
 from stemforge.audio.io import read
+from stemforge.devices import keep_memory
 from stemforge.inference.guidance import Loss
 from stemforge.tasks import wishes
 from stemforge.tasks.edit import STRENGTH, edit, way_for
@@ -190,6 +191,7 @@ TASKS = {
 
 def make(args: argparse.Namespace) -> None:
     """The pieces that are not there yet, at most --limit of them."""
+    keep_memory()
     pieces, seconds = TASKS[args.task]
     maker, made = Maker(args, seconds), 0
     for i, stems in enumerate(maker.songs):

@@ -37,11 +37,12 @@ class Detail(nn.Module):
         silence(self.weigh)
 
     def patterns(self, planes: Tensor) -> list[Tensor]:
-        """(item, plane, frame, group) -> of each band (item, frame, run, map, group of the run)."""
-        found = self.second(functional.gelu(self.first(planes)))
-        cuts = torch.split(functional.gelu(found), self.sizes, dim=-1)
-        padded = (functional.pad(cut, (0, -cut.shape[-1] % RUN)) for cut in cuts)
-        return [rearrange(cut, "b k t (s g) -> b t s k g", g=RUN) for cut in padded]
+        """(item, plane, frame, group) -> of each band (item, frame, run, group of the run, map)."""
+        last = planes.contiguous(memory_format=torch.channels_last)  # twice as fast on CPUs
+        found = functional.gelu(self.second(functional.gelu(self.first(last))))
+        cuts = torch.split(found.permute(0, 2, 3, 1), self.sizes, dim=2)
+        padded = (functional.pad(cut, (0, 0, 0, -cut.shape[2] % RUN)) for cut in cuts)
+        return [rearrange(cut, "b t (s g) k -> b t s g k", g=RUN) for cut in padded]
 
     def forward(self, planes: Tensor, tokens: Tensor) -> Tensor:
         """What is said of each group: (batch, stem, SAID, frame, group).
@@ -55,7 +56,7 @@ class Detail(nn.Module):
         ):
             order = "b t (i o s k) -> (b i) t s o k" if len(planes) > len(tokens) else "b t (i o s k) -> b t s (i o) k"
             weights = rearrange(weigh(token), order, i=self.stems, o=SAID, k=self.maps)
-            each = weights @ found.to(weights.dtype) / self.maps
+            each = weights @ found.to(weights.dtype).mT / self.maps
             said.append(rearrange(each, "b t s o g -> b o t (s g)")[..., :size])
         whole = torch.cat(said, dim=-1).float()
         return whole.reshape(len(tokens), self.stems, SAID, *whole.shape[2:])

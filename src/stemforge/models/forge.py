@@ -27,6 +27,7 @@ from torch.nn import functional
 from stemforge.models.blocks import stack, through
 from stemforge.models.detail import FLOOR, Across, Detail, read_levels, silence, stem_planes
 from stemforge.models.forge_config import ForgeConfig, frozen
+from stemforge.models.products import mixed, power, scaled
 from stemforge.models.spatial import wiener
 from stemforge.models.spectra import Stft, colour, interpolate_db
 
@@ -138,10 +139,12 @@ class Forge(nn.Module):
         return colour(white, self.rate, list(self.config.spectrum_hz), self.noise_db).to(like)
 
     def pool(self, values: Tensor) -> Tensor:
-        """Mean over neighbouring bins of the top band. (..., frequency) -> (..., group of the top band)."""
-        values = functional.pad(values[..., self.low :], (0, self.config.pools[-1][1] - values.shape[-1]))
-        cuts = [(values[..., a - self.low : b - self.low], k) for a, b, k in self.config.pools]
-        return torch.cat([rearrange(cut, "... (g k) -> ... g k", k=k).mean(-1) for cut, k in cuts], dim=-1)
+        """(..., frequency) -> (..., low bin + group): each group of the top band is the mean of its bins."""
+        pools = self.config.pools
+        low, *cuts = torch.tensor_split(values, [a for a, _, _ in pools], dim=-1)
+        whole = [functional.pad(x, (0, b - a - x.shape[-1])) for x, (a, b, _) in zip(cuts, pools, strict=True)]
+        means = [x.unflatten(-1, (-1, k)).mean(-1) for x, (_, _, k) in zip(whole, pools, strict=True)]
+        return torch.cat([low, *means], dim=-1)
 
     def expand(self, values: Tensor) -> Tensor:
         """(..., low bin + group) -> (..., frequency): each group speaks for its bins."""
@@ -151,20 +154,20 @@ class Forge(nn.Module):
 
     def _planes(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Power of each plane (left, right, middle, side), and the two complex planes that are shown as waves."""
-        power = y.real.square() + y.imag.square()
+        each = power(y)
         if self.channels == 1:
-            return power, y[..., : self.low]
+            return each, y[..., : self.low]
         cross = (y.real[:, :1] * y.real[:, 1:]) + (y.imag[:, :1] * y.imag[:, 1:])
-        half = 0.5 * power.sum(dim=1, keepdim=True)
+        half = 0.5 * each.sum(dim=1, keepdim=True)
         low = y[..., : self.low] * 0.5**0.5
         wave = torch.cat([low[:, :1] + low[:, 1:], low[:, :1] - low[:, 1:]], dim=1)
-        return torch.cat([power, half + cross, half - cross], dim=1).clamp_(min=0), wave
+        return torch.cat([each, half + cross, half - cross], dim=1).clamp_(min=0), wave
 
     @torch.no_grad()
     def _mixture_features(self, mixture: Tensor) -> tuple[list[Tensor], Tensor]:
         """What each band reads, and the logarithms among it as (batch, plane, frame, group)."""
-        power, wave = self._planes(mixture / self.data_curve)  # (batch, plane, frame, frequency)
-        logs = (torch.cat([power[..., : self.low], self.pool(power)], dim=-1) + FLOOR).log()
+        planes, wave = self._planes(mixture / self.data_curve)  # (batch, plane, frame, frequency)
+        logs = (self.pool(planes) + FLOOR).log()
         squashed = wave * (-0.35 * logs[:, -wave.shape[1] :, :, : self.low]).exp()
         parts, logs = torch.cat([squashed.real, squashed.imag], dim=1), 0.25 * logs
         cuts = [torch.cat([logs[..., a:b], parts[..., a:b]], dim=1) for a, b in self.spans] + [logs[..., self.low :]]
@@ -172,12 +175,10 @@ class Forge(nn.Module):
 
     def _stem_features(self, shown: Tensor) -> tuple[list[Tensor], Tensor]:
         """The same of the stems shown: logarithms as (batch, stem, channel, frame, group)."""
-        wave = torch.view_as_real(shown[..., : self.low]).movedim(-1, 3)  # (batch, stem, channel, 2, frame, bin)
-        wave = wave.flatten(1, 3)
-        power = shown.real.square() + shown.imag.square()
-        logs = 0.25 * (torch.cat([power[..., : self.low], self.pool(power)], dim=-1) + FLOOR).log()
-        cuts = [*(wave[..., a:b] for a, b in self.spans), logs[..., self.low :].flatten(1, 2)]
-        return [cut.transpose(1, 2).flatten(2) for cut in cuts], logs
+        logs = 0.25 * (self.pool(power(shown)) + FLOOR).log()
+        waves = torch.split(torch.view_as_real(shown[..., : self.low]), [b - a for a, b in self.spans], dim=-2)
+        cuts = [rearrange(wave, "b i c t f r -> b t (i c r f)") for wave in waves]
+        return [*cuts, rearrange(logs[..., self.low :], "b i c t g -> b t (i c g)")], logs
 
     def _state_features(self, sigma: Tensor, hidden: Tensor, given: bool) -> Tensor:
         c_noise = sigma.clamp(min=1e-4).log() / 4  # EDM Table 1
@@ -190,11 +191,11 @@ class Forge(nn.Module):
 
     def coefficients(self, sigma: Tensor, hidden: Tensor) -> Coefficients:
         """Of the noise levels sigma (batch, stem, frame); hidden: (batch, stem) bool."""
-        s2 = (sigma[:, :, None, :, None] * self.noise_curve) ** 2
-        d2 = self.data_curve**2
-        total = (s2 + d2).rsqrt()
+        level, d2 = sigma[:, :, None, :, None], self.data_curve**2
+        total = (level**2 * self.noise_curve**2 + d2).rsqrt()
         shown = (~hidden)[:, :, None, None, None].float()
-        c_out = torch.where(hidden[:, :, None, None, None], self.data_curve, s2.sqrt() * self.data_curve * total)
+        noisy = level * (self.noise_curve * self.data_curve) * total
+        c_out = torch.where(hidden[:, :, None, None, None], self.data_curve, noisy)
         return Coefficients(d2 * total**2 * shown, total * shown, c_out)
 
     def forward(
@@ -279,19 +280,18 @@ class Forge(nn.Module):
         """
         c = self.coefficients(sigma, hidden) if coefficients is None else coefficients
         free = ((sigma > 0) | hidden[:, :, None])[:, :, None, :, None]
-        e = ratio = out.ratio * (mixture[:, None] if mixture is not None else c.c_out)[..., : self.low] * free
+        e = out.ratio * (mixture[:, None] if mixture is not None else c.c_out)[..., : self.low] * free
         if stems is not None and out.gains is not None:
-            gains = c.c_skip + c.c_in * c.c_out * self.expand(out.gains)
-            e = gains * stems
+            gains, across = c.c_skip + c.c_in * c.c_out * self.expand(out.gains), None
             if out.across is not None:  # by the share of noise, where something was found
-                e = e + (1 - c.c_skip) * self.expand(out.across) * gains.mean(dim=2, keepdim=True) * stems.flip(2)
-            e[..., : self.low] += ratio
+                across = (1 - c.c_skip) * self.expand(out.across) * gains.mean(dim=2, keepdim=True)
+            e = mixed(stems, gains, across, e)
         if mixture is None:
             return e
         rest = mixture.clone()
         rest[..., : e.shape[-1]] -= e.sum(dim=1)
         shares = self.expand(out.masks.masked_fill(~free, -1e4).softmax(dim=1))
-        found = torch.view_as_complex(shares[..., None] * torch.view_as_real(rest)[:, None])
+        found = scaled(rest[:, None], shares)
         found[..., : e.shape[-1]] += e
         return found
 
@@ -300,8 +300,8 @@ class Forge(nn.Module):
         frames, n, hop = self.stft.frames(time), self.stft.n_fft, self.stft.hop
         if sigma.shape[-1] == 1:
             return sigma.expand(-1, -1, frames)
-        padded = functional.pad(sigma, (n - hop, (frames - 1) * hop + hop - time))
-        return functional.max_pool1d(padded, n, hop)
+        padded = functional.pad(sigma, (n - hop, frames * hop - time))
+        return padded.unflatten(-1, (-1, hop)).amax(dim=-1).unfold(-1, n // hop, 1).amax(dim=-1)
 
     def denoise(
         self,
@@ -325,7 +325,7 @@ class Forge(nn.Module):
         y = self.stft(mixture) if mixture is not None else None
         seen = self.stft(x * ~hidden[:, :, None, None])
         c = self.coefficients(sigma, hidden)
-        out = self(y, seen * c.c_in, sigma, hidden, prompt)
+        out = self(y, scaled(seen, c.c_in), sigma, hidden, prompt)
         return self.stft.inverse(self.combine(out, y, seen, sigma, hidden, c), time)
 
     def separate(self, mixture: Tensor, *, steps: int = 1, generator: torch.Generator | None = None) -> Tensor:

@@ -11,6 +11,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 
 
 class Stft(nn.Module):
@@ -35,15 +36,23 @@ class Stft(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., time) real, time >= 1 -> (..., frame, frequency) complex."""
-        time = x.shape[-1]
-        before = self.n_fft - self.hop
-        after = (self.frames(time) - 1) * self.hop + self.n_fft - before - time
-        framed = nn.functional.pad(x, (before, after)).unfold(-1, self.n_fft, self.hop)
-        spectrum: Tensor = torch.fft.rfft(framed * (self.window * self.scale))
+        spectrum: Tensor = _Analysis.apply(x, self)  # type: ignore[no-untyped-call]
         return spectrum
 
     def inverse(self, spectrum: Tensor, time: int) -> Tensor:
         """(..., frame, frequency) complex -> (..., time) real: the least-squares inverse, exact on true spectra."""
+        joined: Tensor = _Synthesis.apply(spectrum, time, self)  # type: ignore[no-untyped-call]
+        return joined
+
+    def analyse(self, x: Tensor) -> Tensor:
+        """The transform without a gradient."""
+        time, before = x.shape[-1], self.n_fft - self.hop
+        after = (self.frames(time) - 1) * self.hop + self.n_fft - before - time
+        framed = nn.functional.pad(x, (before, after)).unfold(-1, self.n_fft, self.hop)
+        return torch.fft.rfft(framed * (self.window * self.scale))
+
+    def synthesise(self, spectrum: Tensor, time: int) -> Tensor:
+        """The inverse without a gradient."""
         framed = torch.fft.irfft(spectrum, n=self.n_fft).mul_(self.window / (self.scale * 9 / 8))
         *lead, count, _ = framed.shape
         thirds = framed.unflatten(-1, (3, self.hop))
@@ -51,8 +60,43 @@ class Stft(nn.Module):
         for shift in range(3):
             out[..., shift : shift + count, :] += thirds[..., shift, :]
         before = self.n_fft - self.hop
-        joined: Tensor = out.flatten(-2)[..., before : before + time]
-        return joined
+        return out.flatten(-2)[..., before : before + time]
+
+    def halved(self) -> Tensor:
+        """(frequency,): 1/2 where a bin of a real transform stands for two of a complex one, else 1."""
+        halves = torch.full((self.n_fft // 2 + 1,), 0.5, device=self.window.device, dtype=self.window.dtype)
+        halves[0] = 1
+        if self.n_fft % 2 == 0:
+            halves[-1] = 1
+        return halves
+
+
+class _Analysis(torch.autograd.Function):
+    """Its adjoint is the inverse: with h 1/2 for bins that stand for two, A^T G = 3 A^-1 (h G)."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, stft: Stft) -> Tensor:
+        ctx.stft, ctx.time = stft, x.shape[-1]  # type: ignore[attr-defined]
+        return stft.analyse(x)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
+        stft: Stft = ctx.stft  # type: ignore[attr-defined]
+        return stft.inverse(grad * (3 * stft.halved()), ctx.time), None  # type: ignore[attr-defined]
+
+
+class _Synthesis(torch.autograd.Function):
+    """The other way round: (A^-1)^T g = A g / 3h."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, spectrum: Tensor, time: int, stft: Stft) -> Tensor:
+        ctx.stft = stft  # type: ignore[attr-defined]
+        return stft.synthesise(spectrum, time)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None]:
+        stft: Stft = ctx.stft  # type: ignore[attr-defined]
+        return stft(grad) * (1 / (3 * stft.halved())), None, None
 
 
 def interpolate_db(points_hz: list[float], points_db: list[float], frequencies: Tensor) -> Tensor:

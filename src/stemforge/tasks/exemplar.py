@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stemforge.audio.windows import ramp
+from stemforge.inference.noise import state_type
 from stemforge.types import Stems
 
 HOP_S, OVERLAPS = 0.0116, 8
@@ -67,7 +68,8 @@ def sounding(mixture: Tensor, free: Tensor, rate: int) -> Tensor:
     if not free[-1] or int(known.sum()) <= 2 * size:
         return known
     power = mixture.square().mean(dim=0)
-    ahead = functional.avg_pool1d(functional.pad(power[None], (0, size - 1)), size, 1)[0]
+    energy = functional.pad(power.to(state_type(power.device)).cumsum(dim=0), (1, 0))
+    ahead = (functional.pad(energy, (0, size), value=float(energy[-1]))[size:-1] - energy[:-1]) / size
     end, usual = int(known.nonzero()[-1]) + 1, power[known].mean()
     if ahead[max(0, end - size)] < FADED * usual:
         known[int((known & (ahead >= usual / 2)).nonzero()[-1]) + 1 :] = False
