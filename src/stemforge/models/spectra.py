@@ -112,7 +112,9 @@ def interpolate_db(points_hz: list[float], points_db: list[float], frequencies: 
 def colour(white: Tensor, rate: int, points_hz: list[float], points_db: list[float]) -> Tensor:
     """White noise (..., time) filtered with zero phase to the given amplitude curve; linear, so sums stay sums."""
     time = white.shape[-1]
-    padded = 1 << max(time - 1, 1).bit_length()
+    least = time + rate // 10  # the response of the filter has died away by then
+    part = 1 << max(least.bit_length() - 4, 0)
+    padded = -(-least // part) * part  # 8 to 16 times a power of two: fast, and little more than is needed
     spectrum = torch.fft.rfft(white, n=padded)
     frequencies = torch.fft.rfftfreq(padded, 1 / rate)
     gain = interpolate_db(points_hz, points_db, frequencies).to(white.device)
