@@ -1,6 +1,6 @@
 """Does training starve or swell? Share of the time without a batch, audio seconds a second and memory, over a run.
 
-    python bench/training.py SONGS [--config forge] [--steps 200] [--every 20] [key=value ...]
+    python bench/training.py SONGS [--config forge] [--steps 200] [--every 20] [--compile] [key=value ...]
 
 Prints a row every `--every` steps: means since the row before, and the memory that the process holds (Linux). Nothing
 is written. --threads: of the matrix products; the readers come on top.
@@ -19,7 +19,7 @@ from lightning_fabric import Fabric
 from stemforge.cli.train_config import resolved, settings, wanted_of
 from stemforge.devices import keep_memory
 from stemforge.train.data import find_songs
-from stemforge.train.recipes import batches_of
+from stemforge.train.recipes import batches_of, compile_in_place
 from stemforge.train.trainer import fit, start
 
 
@@ -38,11 +38,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--every", type=int, default=20)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--compile", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     keep_memory()
     config = replace(resolved(settings(given.config, given.changes), Path()), steps=given.steps)
     run = start(config)
+    if given.compile:
+        compile_in_place(run.network)
     songs = find_songs(given.songs, wanted_of(config, run.network.names), run.network.rate)
     fabric = Fabric(accelerator="cpu", devices=1, precision=config.precision)  # type: ignore[arg-type]
     heard = waited = total = 0.0
