@@ -20,6 +20,19 @@ def impute(
         list[str] | None,
         typer.Option(metavar="STEM=FROM:TO", help="Make only this part (seconds) of a stem that is there; repeatable."),
     ] = None,
+    library: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="LIBRARY",
+            help="Begin with what another song plays beside stems like these: a folder of songs in stems, as "
+            "separated/forge. Seed 0 takes the song that is most alike, 1 the next one.",
+        ),
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(help="How far from what is borrowed: near 0 keeps it, 1 forgets it. Default: 0.5."),
+    ] = None,
     keep_mix: Annotated[
         Path | None,
         typer.Option(

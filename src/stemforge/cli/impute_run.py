@@ -11,7 +11,7 @@ from typing import Any
 
 from stemforge import checkpoints
 from stemforge.audio.io import probe
-from stemforge.cli import lists, prompted
+from stemforge.cli import impute_from, lists, prompted
 from stemforge.cli.inputs import check_writable, track_name
 from stemforge.cli.options import listed, region_of, sampling_of
 from stemforge.cli.synthesis import Rows, Session
@@ -24,6 +24,7 @@ from stemforge.tasks.files import separate_file
 from stemforge.tasks.gather import stem_files
 from stemforge.tasks.impute import METHODS, Wish, windows_in
 from stemforge.tasks.impute_files import accompanied, gain_for, names_of, open_given
+from stemforge.tasks.library_files import Found
 from stemforge.tasks.regions import checked
 from stemforge.tasks.separate import Selection
 from stemforge.types import Separator
@@ -53,6 +54,7 @@ def run(options: dict[str, Any]) -> int:
     if options["method"] not in ("auto", *METHODS):
         raise UsageError(f"--method {options['method']}: unknown. Give {' or '.join(METHODS)}.")
     prompted.refuse(options, "--keep-mix and --add")
+    impute_from.check(options)
     session = Session.begin(options)
     plan = _plan(options)
     session.check_stems((*plan.read, *(plan.fill or ())))
@@ -62,13 +64,15 @@ def run(options: dict[str, Any]) -> int:
     top = options["out"] / session.checkpoint.name
     places = [top / (name if len(seeds) == 1 else f"{name}-{seed}") for seed in seeds]
     check_writable(options["out"])
-    batch = Batch(session, lambda: _sources(source, plan), source.absolute().name)
+    library = impute_from.described(options)
+    batch = Batch(session, lambda: _sources(source, plan), source.absolute().name, lambda seed: library)
     with ExitStack() as stack:
         given = cache(lambda: _given(session, source, plan, stack))
+        lenders = cache(lambda: impute_from.lenders(session, given()[0], plan.fill, but=name))
         stack.enter_context(session.report)
         return batch.run(
             dict(zip(seeds, places, strict=True)),
-            lambda seed, folder: _one(session, *given(), plan, seed, folder),
+            lambda seed, folder: _one(session, *given(), plan, lenders(), seed, folder),
         )
 
 
@@ -117,7 +121,9 @@ def _given(session: Session, source: Path, plan: Plan, stack: ExitStack) -> tupl
     return given, gain_for(given, network)
 
 
-def _one(session: Session, given: Files, gain: float, plan: Plan, seed: int, folder: Path) -> None:
+def _one(
+    session: Session, given: Files, gain: float, plan: Plan, lenders: list[Found], seed: int, folder: Path
+) -> None:
     """One set of new stems, beside the kept ones."""
     begun, network, options = time.monotonic(), session.network, session.options
     method = options["method"]
@@ -126,6 +132,8 @@ def _one(session: Session, given: Files, gain: float, plan: Plan, seed: int, fol
     sampling = sampling_of(default("impute" if method == "condition" else "replace", network.conditional), options)
     wish = Wish(plan.fill, plan.regions, method, options["segment"], seed)
     made = wish.names(network, given.names)
+    loan = impute_from.loan(session, given, made, lenders, seed)
+    sampling = sampling if loan is None else sampling.begun(loan.strength)
     windows = windows_in(network, given.frames / given.rate, wish.segment)
     session.report.task(folder.name, sampling.steps * windows)
     blocks = accompanied(
@@ -134,6 +142,7 @@ def _one(session: Session, given: Files, gain: float, plan: Plan, seed: int, fol
         gain,
         sampling,
         wish,
+        begun=None if loan is None else loan.blocks,
         device=session.device,
         on_step=lambda done, total: session.report.advance(1),
     )
@@ -141,5 +150,5 @@ def _one(session: Session, given: Files, gain: float, plan: Plan, seed: int, fol
     written = session.write(folder, Rows(names, given.rate, given.channels, given.frames, blocks), mix=options["mix"])
     recipe = {"task": "impute", "input": options["source"].absolute().name, "seed": seed, "keep": list(plan.keep),
               "fill": list(made), "regions": plan.told(given), "method": method,
-              "sampling": asdict(sampling)}  # fmt: skip
+              "sampling": asdict(sampling), **({} if loan is None else {"from": loan.told})}  # fmt: skip
     session.finish(folder, written, recipe, begun, rate=given.rate, channels=given.channels)

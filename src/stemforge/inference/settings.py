@@ -69,6 +69,18 @@ class Sampling:
             given = {"churn": 0.0, "resamples": 1, **given}
         return replace(self, **given)  # type: ignore[arg-type]
 
+    def begun(self, strength: float) -> Sampling:
+        """From something instead of noise alone: strength 0 to 1, how far from it the result may go; 1 is noise alone.
+
+        The start sample k z + (1 - k) x of Levy et al. 2023 is, up to scale, x with noise of the level k / (1 - k).
+        """
+        if not 0 < strength <= 1:
+            raise UsageError(f"strength {strength:g}: must be more than 0 (keep) and at most 1 (all new).")
+        if strength == 1:
+            return self
+        level = min(strength / (1 - strength), self.sigma_max)
+        return self.changed(sigma_max=level, sigma_min=min(self.sigma_min, level / 2))
+
     def run(self, denoise: Denoise, x: Tensor, given: Given, noise: Noise, on_step: OnStep) -> Tensor:
         """From noise x at sigma_max to stems, on the device and in the precision of x."""
         sampler: Sampler = SAMPLERS[self.sampler].run

@@ -61,8 +61,7 @@ class Way:
         """Raises UsageError for what cannot be."""
         if self.method not in METHODS:
             raise UsageError(f"method '{self.method}': unknown. Give one of {', '.join(METHODS)}.")
-        if not 0 < self.strength <= 1:
-            raise UsageError(f"strength {self.strength:g}: must be more than 0 (keep) and at most 1 (all new).")
+        self.sampling.begun(self.strength)
         if not 0 <= self.step < float("inf"):
             raise UsageError(f"guidance {self.step:g}: must be at least 0. Leave it out for the default.")
 
@@ -73,14 +72,8 @@ class Way:
 
     @property
     def schedule(self) -> Sampling:
-        """The sampling from the level at which it starts.
-
-        The paper's start sample k z + (1 - k) x is, up to scale, the original with noise of the level k / (1 - k).
-        """
-        if self.strength == 1:
-            return self.sampling
-        level = min(self.strength / (1 - self.strength), self.sampling.sigma_max)
-        return self.sampling.changed(sigma_max=level, sigma_min=min(self.sampling.sigma_min, level / 2))
+        """The sampling from the level at which it starts."""
+        return self.sampling.begun(self.strength)
 
     def guide(self, stems: Tensor, known: Tensor) -> Guide | None:
         """The pull for a window of stems of which some samples are known."""

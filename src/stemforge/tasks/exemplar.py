@@ -94,16 +94,24 @@ def distances(mixture: Tensor, known: Tensor, rate: int) -> Iterator[int]:
 
 def semitones(mixture: Tensor, known: Tensor, rate: int, hop: int) -> tuple[Tensor, Tensor]:
     """Log power of each semitone, (frame, semitone), and which frames are known for the most part, bool (frame,)."""
-    size = OVERLAPS * hop
+    bands, size = powers(mixture, rate, hop), OVERLAPS * hop
+    shown = functional.pad(known.float(), (size // 2, size // 2)).unfold(0, size, hop).mean(dim=1) > MOSTLY
+    return (bands + FLOOR * bands.max().clamp(min=1e-12)).log(), shown[: len(bands)]
+
+
+def powers(mixture: Tensor, rate: int, hop: int, overlaps: int = OVERLAPS) -> Tensor:
+    """Power of each semitone of (channel, time), (frame, semitone): first what is below them all, last what is above.
+
+    A spectrum lasts `overlaps` hops and has its middle at the first sample of its hop.
+    """
+    size = overlaps * hop
     window = torch.hann_window(size, device=mixture.device)
     spectra = torch.stft(mixture.float(), size, hop, window=window, pad_mode="constant", return_complex=True)
     power = spectra.abs().square().mean(dim=0)
     hertz = torch.linspace(0, rate / 2, len(power), device=power.device)
     edges = LOWEST_HZ * 2 ** (torch.arange(12 * OCTAVES + 1, device=power.device) / 12)
     member = functional.one_hot(torch.bucketize(hertz, edges), len(edges) + 1).to(power)
-    bands = (member / member.sum(dim=0).clamp(min=1)).T @ power
-    shown = functional.pad(known.float(), (size // 2, size // 2)).unfold(0, size, hop).mean(dim=1) > MOSTLY
-    return (bands + FLOOR * bands.max().clamp(min=1e-12)).log().T, shown[: power.shape[1]]
+    return ((member / member.sum(dim=0).clamp(min=1)).T @ power).T
 
 
 def likeness(spectra: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:

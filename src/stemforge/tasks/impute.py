@@ -21,7 +21,7 @@ from stemforge.audio.feed import Feed
 from stemforge.audio.windows import eased
 from stemforge.devices import memory_errors
 from stemforge.errors import UsageError
-from stemforge.inference.given import Observed
+from stemforge.inference.given import Noise, Observed
 from stemforge.inference.noise import noise_of, state_type
 from stemforge.inference.samplers import OnStep, quiet
 from stemforge.inference.settings import Sampling
@@ -112,13 +112,15 @@ def impute(
 class Song:
     """Given stems: blocks (stem, channel, time) of `frames` samples in all, at the rate and width of the network.
 
-    gain: brings them to the level that the network knows, see `gain_of` and `gain_over`.
+    gain: brings them to the level that the network knows, see `gain_of` and `gain_over`. begun: blocks (stem, channel,
+    time) of what the stems that are filled begin with instead of noise alone, at the level of the given ones.
     """
 
     blocks: Iterable[Tensor]
     names: tuple[str, ...]
     frames: int
     gain: float
+    begun: Iterable[Tensor] | None = None
 
 
 @torch.no_grad()
@@ -136,7 +138,8 @@ def impute_blocks(
     Args:
         network: joint denoiser on `device`.
         song: what is given.
-        sampling: sampler, steps, noise levels; of each window.
+        sampling: sampler, steps, noise levels; of each window. Where the song has a beginning for what is filled:
+            from the level of the noise that is put on it, see `Sampling.begun`.
         wish: what is made.
         device: where the network is.
         on_step: called with (steps done, steps in all), over all windows.
@@ -152,12 +155,15 @@ def impute_blocks(
     given, made = [names.index(name) for name in song.names], [names.index(name) for name in wanted]
     starts, length = windows_of(network, song.frames, wish.segment)
     feed, tape, at = Feed(song.blocks), _Tape.empty(len(names), network.channels, device), 0
+    begun = None if song.begun is None else Feed(song.begun)
     for index, start in enumerate(starts):
         if start > at:
             yield tape.result(made, start - at, song.gain, wish.seed)
             tape, at = tape.after(start - at), start
         behind = at + tape.full.shape[-1]
         rows = torch.zeros(1, len(names), network.channels, at + length - behind)
+        if begun is not None:
+            rows[0, made] = begun.take(at + length - behind)
         rows[0, given] = feed.take(at + length - behind)
         known = wish.known(song.names, names, (behind, at + length), rate)
         tape = tape.longer(rows.to(device), known.to(device), song.gain)
@@ -167,7 +173,8 @@ def impute_blocks(
 
         if not bool(tape.done.all()):
             with memory_errors(device):
-                _fill(network, denoise, tape, sampling, wish, wish.seed * 1_000_003 + index, step)
+                noise = noise_of(network, wish.seed * 1_000_003 + index)
+                _fill(network, denoise, tape, sampling, wish.method, noise, step, begun is not None)
     yield tape.result(made, length, song.gain, wish.seed)
 
 
@@ -210,14 +217,21 @@ class _Tape:
 
 
 def _fill(
-    network: Joint, denoise: Denoise, tape: _Tape, sampling: Sampling, wish: Wish, seed: int, on_step: OnStep
+    network: Joint,
+    denoise: Denoise,
+    tape: _Tape,
+    sampling: Sampling,
+    method: str,
+    noise: Noise,
+    on_step: OnStep,
+    begun: bool,
 ) -> None:
-    """One window: what is done on the tape is given, the rest is generated."""
+    """One window: what is done on the tape is given, the rest is generated, from what the tape has there if begun."""
     clear, stems = tape.done.clone(), tape.out.to(state_type(tape.out.device))
-    noise = noise_of(network, seed)
-    given = Observed(stems, clear, noised=wish.method == "replace")
-    bound = denoise if wish.method == "replace" else conditioned(denoise, clear)
-    window = sampling.run(bound, noise(stems) * sampling.sigma_max, given, noise, on_step)
+    given = Observed(stems, clear, noised=method == "replace")
+    bound = denoise if method == "replace" else conditioned(denoise, clear)
+    x = noise(stems) * sampling.sigma_max
+    window = sampling.run(bound, x + stems if begun else x, given, noise, on_step)
     tape.out = eased(window, clear, round(EASE * network.rate)).to(tape.out)
     tape.done = torch.ones_like(tape.done)
 

@@ -49,7 +49,7 @@ def open_given(folder: Path, names: tuple[str, ...]) -> Files:
 
 def gain_for(given: Files, network: Joint) -> float:
     """What brings the stems to the level that the network knows; reads them once."""
-    return gain_over(_known_to(network, given, given.stream()), given.names, network.rate)
+    return gain_over(known_to(network, given, given.stream()), given.names, network.rate)
 
 
 def accompanied(
@@ -59,17 +59,18 @@ def accompanied(
     sampling: Sampling,
     wish: Wish,
     *,
+    begun: Iterable[Tensor] | None = None,
     device: torch.device | str = "cpu",
     on_step: OnStep = quiet,
 ) -> Iterator[Tensor]:
     """Given and new stems, blocks (stem, channel, time) in the order of `names_of`, at the rate and width of the given.
 
-    Given stems have the samples that they had; outside of its regions a stem keeps them too. Raises as `impute_blocks`
-    and reading do.
+    Given stems have the samples that they had; outside of its regions a stem keeps them too. begun: see `Song`.
+    Raises as `impute_blocks` and reading do.
     """
     rate, channels, frames = given.rate, given.channels, given.frames
     heard, kept = tee(given.stream(again=True))
-    song = Song(_known_to(network, given, heard), given.names, _frames(given, network), gain)
+    song = Song(known_to(network, given, heard), given.names, frames_in(given, network), gain, begun)
     made = impute_blocks(network, song, sampling, wish, device=device, on_step=on_step)
     names = wish.names(network, given.names)
     lead = (len(names), channels)
@@ -86,14 +87,14 @@ def names_of(given: Files, network: Joint, wish: Wish) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*given.names, *wish.names(network, given.names))))
 
 
-def _known_to(network: Joint, given: Files, rows: Iterable[Tensor]) -> Iterator[Tensor]:
+def known_to(network: Joint, given: Files, rows: Iterable[Tensor]) -> Iterator[Tensor]:
     """The given stems at the rate and width of the network."""
     wide = (to_channels(block, network.channels) for block in rows)
     lead = (len(given.names), network.channels)
-    return lasting(resampled(wide, given.rate, network.rate), _frames(given, network), lead)
+    return lasting(resampled(wide, given.rate, network.rate), frames_in(given, network), lead)
 
 
-def _frames(given: Files, network: Joint) -> int:
+def frames_in(given: Files, network: Joint) -> int:
     return max(1, round(given.frames * network.rate / given.rate))
 
 
