@@ -3,7 +3,7 @@
     python bench/synthesis.py generate SONGS [--checkpoint forge] [--count 20] [--seconds 12] [--steps N]
         [--sampler NAME] [--sigma-min S] [--sigma-max S] [--training SONGS]
     python bench/synthesis.py impute SONGS [--checkpoint forge] [--count 20] [--seconds 12] [--steps N]
-        [--sampler NAME] [--sigma-min S] [--sigma-max S] [--given bass+drums ...]
+        [--sampler NAME] [--sigma-min S] [--sigma-max S] [--given bass+drums ...] [--from LIBRARY [--strength 0.3]]
     python bench/synthesis.py borders [--checkpoint forge] [--count 1] [--seconds 60] [--steps N] [--sampler NAME]
 
 SONGS: held-out songs, one folder a song with one file a stem; `--count` excerpts of `--seconds` are cut from them.
@@ -14,27 +14,33 @@ at the level of the excerpts; the rows of real sound beside the generated ones s
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import librosa
 import numpy as np
+import soundfile
 import torch
 from torch import Tensor
 
 from stemforge import checkpoints, wheels
 from stemforge.audio.io import read
 from stemforge.audio.resample import to_channels, to_rate
+from stemforge.cli.impute_from import STRENGTH
 from stemforge.devices import keep_memory
 from stemforge.inference.samplers import SAMPLERS
 from stemforge.inference.settings import Sampling, default
+from stemforge.models.forge import Forge
 from stemforge.tasks.coherence import Features, compare, features
+from stemforge.tasks.edit_files import open_stems
 from stemforge.tasks.evaluate import find_stem, list_songs
 from stemforge.tasks.fad import embed, fad
 from stemforge.tasks.generate import generate, generate_blocks, instruments
-from stemforge.tasks.impute import impute
+from stemforge.tasks.impute import Song, Wish, gain_of, impute, impute_blocks
+from stemforge.tasks.library_files import borrowed, prints_of, ranked, songs_in
 from stemforge.types import Audio, Stems
 
 FOUR = ("bass", "drums", "guitar", "piano")
@@ -174,6 +180,7 @@ def run_impute(args: argparse.Namespace) -> None:
     print(f"{len(real)} excerpts of {args.seconds:g} s, {sampling.evaluations} calls")
     print(f"{'given':22} imputed  alone  +noise  +indep  +others | beats: imputed others real | chroma: the same")
     best = subsets = 0
+    lender = Lender(network, args.library) if args.library else None
     for given in (g for size in (1, 2, 3) for g in combinations(range(4), size)):
         if args.given and "+".join(FOUR[k] for k in given) not in args.given:
             continue
@@ -182,7 +189,11 @@ def run_impute(args: argparse.Namespace) -> None:
         kept, true = [x[list(given)] for x in real], [x[rest] for x in real]
         made = []
         for i, x in enumerate(kept):
-            stems = impute(network, Stems(names, x, network.rate), sampling, fill=fill, seed=i)
+            stems = Stems(names, x, network.rate)
+            if lender is None:
+                stems = impute(network, stems, sampling, fill=fill, seed=i)
+            else:
+                stems = lender.imputed(stems, fill, sampling.begun(args.strength), i)
             made.append(torch.stack([stems.samples[stems.names.index(name)] for name in fill]))
         others = elsewhere(true)
         noise = [torch.randn(1, *x.shape[1:]) * x.sum(0).square().mean().sqrt() for x in true]
@@ -195,6 +206,31 @@ def run_impute(args: argparse.Namespace) -> None:
         best, subsets = best + (distances[0] < min(distances[1:4])), subsets + 1
         print(f"{'+'.join(names):22} " + "  ".join(f"{d:6.1f}" for d in distances) + " | " + figures, flush=True)
     print(f"imputed stems nearer than none, noise and independent ones in {best} of {subsets}")
+
+
+class Lender:
+    """What `impute --from` does, with prints of all songs kept."""
+
+    def __init__(self, network: Forge, library: Path) -> None:
+        self.network, self.songs = network, songs_in(library, "")
+        self.prints = {song: prints_of(network, open_stems(song, FOUR)) for song in self.songs}
+
+    def listen(self, song: Path, names: Sequence[str]) -> dict[str, Tensor]:
+        """Prints of the named stems that the song has."""
+        return {name: rows for name, rows in self.prints[song].items() if name in names}
+
+    def imputed(self, stems: Stems, fill: tuple[str, ...], sampling: Sampling, seed: int) -> Stems:
+        """The missing stems, begun with what the most alike song lends."""
+        wish, time = Wish(fill, seed=seed), stems.samples.shape[-1]
+        with TemporaryDirectory() as folder:
+            for name, sound in zip(stems.names, stems.samples, strict=True):
+                soundfile.write(Path(folder) / f"{name}.wav", sound.T.numpy(), stems.rate, subtype="FLOAT")
+            given = open_stems(Path(folder), stems.names)
+            found = ranked(self.network, given, fill, self.songs, listen=self.listen)[0]
+            blocks = list(borrowed(self.network, given, found, wish.names(self.network, stems.names)))
+        song = Song([stems.samples], stems.names, time, gain_of(stems), blocks)
+        made = torch.cat(list(impute_blocks(self.network, song, sampling, wish)), dim=-1)
+        return Stems(wish.names(self.network, stems.names), made, stems.rate)
 
 
 def elsewhere(rows: list[Row]) -> list[Row]:
@@ -252,6 +288,8 @@ def main() -> None:
     parser.add_argument("--sigma-max", type=float)
     parser.add_argument("--sigma-min", type=float)
     parser.add_argument("--given", nargs="+", help="impute: only these subsets")
+    parser.add_argument("--from", dest="library", type=Path, help="impute: songs to borrow from, a folder each")
+    parser.add_argument("--strength", type=float, default=STRENGTH, help="of noise on what is borrowed")
     args = parser.parse_args()
     if args.songs is None and args.table != "borders":
         parser.error("SONGS are missing")

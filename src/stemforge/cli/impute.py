@@ -31,7 +31,7 @@ def impute(
     ] = None,
     strength: Annotated[
         float | None,
-        typer.Option(help="How far from what is borrowed: near 0 keeps it, 1 forgets it. Default: 0.5."),
+        typer.Option(help="How far from what is borrowed: near 0 keeps it, 1 forgets it. Default: 0.3."),
     ] = None,
     keep_mix: Annotated[
         Path | None,

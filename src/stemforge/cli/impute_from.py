@@ -19,7 +19,7 @@ from stemforge.tasks.library_files import Found, borrowed, ranked, songs_in
 if TYPE_CHECKING:
     from torch import Tensor
 
-STRENGTH = 0.5
+STRENGTH = 0.3
 BEST = 5
 """Of the songs that are like the kept stems so many are taken in turn, one for each seed."""
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from stemforge.models.registry import Joint
 
 log = logging.getLogger("stemforge")
+Listen = Callable[[Path, Sequence[str]], dict[str, Tensor]]
 BLOCK_S = 30.0
 """Seconds of which prints are taken at once."""
 FADE_S = 0.05
@@ -60,20 +61,24 @@ def ranked(
     given: Files,
     fill: Sequence[str],
     songs: Sequence[Path],
+    *,
+    listen: Listen | None = None,
     on_song: Callable[[int], None] = lambda done: None,
 ) -> list[Found]:
     """The songs that are like the given stems and have something to fill in, the one that is most alike first.
 
-    A song that cannot be read is left out with a warning. on_song: called with the number of songs done.
+    A song that cannot be read is left out with a warning. listen: prints of the named stems of a song folder that has
+    some of them, where they are known already. on_song: called with the number of songs done.
 
     Raises:
         InputError: no song will do.
     """
     keep, found = given.names, list[Found]()
     kept = torch.stack(list(prints_of(network, given).values())).sum(dim=0)
+    heard = listen or (lambda song, names: prints_of(network, open_stems(song, names)))
     for done, song in enumerate(songs, 1):
         try:
-            match = matched(kept, prints_of(network, open_stems(song, (*keep, *fill))), keep, fill)
+            match = matched(kept, heard(song, (*keep, *fill)), keep, fill)
         except InputError as error:
             log.warning("%s It is left out.", error)
             match = None
