@@ -143,7 +143,7 @@ class Forge(nn.Module):
         pools = self.config.pools
         low, *cuts = torch.tensor_split(values, [a for a, _, _ in pools], dim=-1)
         whole = [functional.pad(x, (0, b - a - x.shape[-1])) for x, (a, b, _) in zip(cuts, pools, strict=True)]
-        means = [x.unflatten(-1, (-1, k)).mean(-1) for x, (_, _, k) in zip(whole, pools, strict=True)]
+        means = [rearrange(x, "... (g k) -> ... g k", k=k).mean(-1) for x, (_, _, k) in zip(whole, pools, strict=True)]
         return torch.cat([low, *means], dim=-1)
 
     def expand(self, values: Tensor) -> Tensor:
@@ -301,7 +301,10 @@ class Forge(nn.Module):
         if sigma.shape[-1] == 1:
             return sigma.expand(-1, -1, frames)
         padded = functional.pad(sigma, (n - hop, frames * hop - time))
-        return padded.unflatten(-1, (-1, hop)).amax(dim=-1).unfold(-1, n // hop, 1).amax(dim=-1)
+        most: Tensor = (
+            rearrange(padded, "... (t h) -> ... t h", h=hop).amax(dim=-1).unfold(-1, n // hop, 1).amax(dim=-1)
+        )
+        return most
 
     def denoise(
         self,

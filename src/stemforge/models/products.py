@@ -47,7 +47,7 @@ class _Power(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
-        (z,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        z: Tensor = ctx.saved_tensors[0]  # type: ignore[attr-defined]
         return z * (2 * grad)
 
 
@@ -68,7 +68,7 @@ class _Scaled(torch.autograd.Function):
 class _Mixed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, z: Tensor, gains: Tensor, across: Tensor | None, low: Tensor) -> Tensor:
-        ctx.save_for_backward(z, gains, across)
+        ctx.save_for_backward(z, gains, across)  # type: ignore[arg-type]
         ctx.low = low.shape[-1]  # type: ignore[attr-defined]
         out = _flipped_sum(z * gains, None if across is None else z * across)
         out[..., : low.shape[-1]] += low
@@ -82,7 +82,7 @@ class _Mixed(torch.autograd.Function):
         if needs[0]:
             of_z = _flipped_sum(grad * gains, None if across is None else grad * across)
         if across is not None and needs[2]:
-            of_across = sum(_dot(z[:, :, c], grad[:, :, -1 - c]) for c in range(z.shape[2]))[:, :, None]
+            of_across = _dot(z, grad.flip(2)).sum(dim=2, keepdim=True)
         of_gains = _dot(z, grad) if needs[1] else None
         return of_z, of_gains, of_across, grad[..., :count]
 

@@ -49,7 +49,8 @@ class Stft(nn.Module):
         time, before = x.shape[-1], self.n_fft - self.hop
         after = (self.frames(time) - 1) * self.hop + self.n_fft - before - time
         framed = nn.functional.pad(x, (before, after)).unfold(-1, self.n_fft, self.hop)
-        return torch.fft.rfft(framed * (self.window * self.scale))
+        spectrum: Tensor = torch.fft.rfft(framed * (self.window * self.scale))
+        return spectrum
 
     def synthesise(self, spectrum: Tensor, time: int) -> Tensor:
         """The inverse without a gradient."""
@@ -60,7 +61,8 @@ class Stft(nn.Module):
         for shift in range(3):
             out[..., shift : shift + count, :] += thirds[..., shift, :]
         before = self.n_fft - self.hop
-        return out.flatten(-2)[..., before : before + time]
+        joined: Tensor = out.flatten(-2)[..., before : before + time]
+        return joined
 
     def halved(self) -> Tensor:
         """(frequency,): 1/2 where a bin of a real transform stands for two of a complex one, else 1."""
