@@ -9,7 +9,7 @@ from typing import NamedTuple
 import librosa
 import numpy as np
 import torch
-from synthesis import levelled
+from synthesis import at_level
 from torch import Tensor
 
 from stemforge import embedders, wheels
@@ -96,7 +96,7 @@ def _score_gap(args: argparse.Namespace) -> None:
     network = wheels.musicnn("MSD")
     window = slice(*(round(s * rate) for s in ((1.5, 4.5) if args.task == "inpaint" else (3.0, 6.0))))
     held = [read(path) for path in sorted(args.reference.rglob("*.wav"))] if args.reference else list(real.values())
-    reference = embed(levelled([x.samples for x in held], held[0].rate, level), network, hop=1.5)
+    reference = embed(at_level([x.samples for x in held], held[0].rate, level), network, hop=1.5)
     print(f"{'row':28} pieces  FAD   mel  beats chroma   ({len(reference.rows)} reference windows)")
     rows = args.rows.split(",") if args.rows else [path.name for path in args.out.iterdir() if path.is_dir()]
     for folder in sorted(args.out / row for row in rows):
@@ -104,7 +104,7 @@ def _score_gap(args: argparse.Namespace) -> None:
         cut = [x.samples[:, window] for _, x in found]
         distance = float("nan")
         if len(cut) > 1:
-            distance = fad(reference, embed(levelled(cut, rate, level), network), minimum=2, resamples=0).value
+            distance = fad(reference, embed(at_level(cut, rate, level), network), minimum=2, resamples=0).value
         mels, rhythms, chromas = [], [], []
         for name, x in found:
             original = originals[name.split("-")[0]]

@@ -39,7 +39,8 @@ from stemforge.tasks.edit_files import open_stems
 from stemforge.tasks.evaluate import find_stem, list_songs
 from stemforge.tasks.fad import embed, fad
 from stemforge.tasks.generate import generate, generate_blocks, instruments
-from stemforge.tasks.impute import Song, Wish, gain_of, impute, impute_blocks
+from stemforge.tasks.impute import Song, Wish, impute, impute_blocks
+from stemforge.tasks.levels import gain_of, levelled
 from stemforge.tasks.library_files import borrowed, prints_of, ranked, songs_in
 from stemforge.types import Audio, Stems
 
@@ -69,7 +70,7 @@ def excerpts(songs: Path, names: tuple[str, ...], rate: int, seconds: float, cou
     return [found[i] for i in dict.fromkeys(at.tolist())]
 
 
-def levelled(sounds: Iterable[Tensor], rate: int, level: float) -> list[Audio]:
+def at_level(sounds: Iterable[Tensor], rate: int, level: float) -> list[Audio]:
     """Sounds (channel, time) with the RMS `level`."""
     return [Audio(x * (level / x.square().mean().sqrt().clamp(min=1e-6)), rate) for x in sounds]
 
@@ -80,11 +81,11 @@ class Judge:
     def __init__(self, real: list[Tensor], rate: int) -> None:
         self.network, self.rate = wheels.musicnn("MSD"), rate
         self.level = float(torch.stack([x.square().mean() for x in real]).mean().sqrt())
-        self.real = embed(levelled(real, rate, self.level), self.network)
+        self.real = embed(at_level(real, rate, self.level), self.network)
 
     def distance(self, sounds: Iterable[Tensor]) -> float:
         """FAD-musicnn of mixtures (channel, time)."""
-        made = embed(levelled(sounds, self.rate, self.level), self.network)
+        made = embed(at_level(sounds, self.rate, self.level), self.network)
         return fad(self.real, made, minimum=2, resamples=0).value
 
 
@@ -103,6 +104,8 @@ def run_generate(args: argparse.Namespace) -> None:
     judge = Judge([x.sum(0) for x in real], network.rate)
     sampling = sampling_of("generate", network.conditional, args)
     made = [generate(network, args.seconds, sampling, seed=seed).samples for seed in range(args.count)]
+    if network.conditional:  # as `stemforge generate`
+        made = [next(levelled([piece], names)) for piece in made]
     shuffled = [
         torch.stack([real[(i + 3 * k) % len(real)][k] for k in range(len(x))]).sum(0) for i, x in enumerate(real)
     ]
@@ -116,8 +119,8 @@ def run_generate(args: argparse.Namespace) -> None:
     for name, sounds in rows.items():
         print(f"{name:26} {judge.distance(s for s in sounds if s.abs().max() > 1e-3):7.1f}", flush=True)
     for i, name in enumerate(names):
-        ours, theirs = (10 * np.log10([float(x[i].square().mean()) + 1e-9 for x in xs]) for xs in (made, real))
-        print(f"level of {name:8} generated {np.median(ours):6.1f} dB, real {np.median(theirs):6.1f} dB")
+        ours, theirs = (level_of([x[i] for x in xs]) for xs in (made, real))
+        print(f"level of {name:8} generated {ours:6.1f} dB, real {theirs:6.1f} dB, where it sounds")
         print(f"  sounding in {100 * sounding([x[i] for x in made], network.rate):.0f}% of seconds, "
               f"real {100 * sounding([x[i] for x in real], network.rate):.0f}%")  # fmt: skip
     flat = torch.stack([x.sum((0, 1)) for x in made])
@@ -159,6 +162,12 @@ def heard_before(made: list[Tensor], real: list[Tensor], training: Path, rate: i
         most, name = max(found)
         median = np.median([alike for alike, _ in found])
         print(f"nearest of {len(songs)} training songs by chroma, {row}: median {median:.2f}, most {most:.2f} ({name})")
+
+
+def level_of(stems: list[Tensor]) -> float:
+    """Median RMS in dB of those that sound, more than -45 dBFS; NaN if none does."""
+    powers = [float(x.square().mean()) for x in stems]
+    return float(np.median(10 * np.log10([p for p in powers if p > 10**-4.5] or [np.nan])))
 
 
 def sounding(stems: list[Tensor], rate: int) -> float:

@@ -23,11 +23,12 @@ from stemforge.inference.noise import noise_of
 from stemforge.inference.settings import Sampling
 from stemforge.inference.wrappers import conditioned, denoiser
 from stemforge.separators.diffusion import DiffusionSeparator
-from stemforge.tasks import impute as imputing
+from stemforge.tasks import levels
 from stemforge.tasks.edit import Way, edit
 from stemforge.tasks.generate import CONTEXT, EASE, generate, generate_blocks
-from stemforge.tasks.impute import Wish, gain_of, gain_over, impute, windows_of
+from stemforge.tasks.impute import Wish, impute, windows_of
 from stemforge.tasks.impute_files import accompanied, gain_for, names_of, open_given
+from stemforge.tasks.levels import gain_of, gain_over
 from stemforge.types import Stems
 
 RATE = 1000
@@ -175,7 +176,7 @@ def test_the_level_of_a_long_song_is_that_of_all_of_it(monkeypatch: pytest.Monke
     stems = given_pair(40)
     blocks = stems.samples.split(777, dim=-1)
     assert gain_over(blocks, stems.names, RATE) == gain_of(stems)
-    monkeypatch.setattr(imputing, "SHORT", 9.0)
+    monkeypatch.setattr(levels, "SHORT", 9.0)
     assert gain_over(blocks, stems.names, RATE) == pytest.approx(gain_of(stems), rel=1e-6)
 
 

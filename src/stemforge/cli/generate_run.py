@@ -16,6 +16,7 @@ from stemforge.cli.synthesis_batch import Batch
 from stemforge.errors import UsageError
 from stemforge.inference.settings import default
 from stemforge.tasks.generate import frames_of, generate_blocks, instruments, windows_in
+from stemforge.tasks.levels import levelled
 
 
 def run(options: dict[str, Any]) -> int:
@@ -57,6 +58,8 @@ def _one(session: Session, stems: tuple[str, ...] | None, seed: int, folder: Pat
         on_step=lambda done, steps: session.report.advance(1),
     )
     names, rate, channels = stems or instruments(network.names), network.rate, network.channels
+    if network.conditional:  # the levels of others are their authors'
+        blocks = levelled(blocks, names)
     written = session.write(folder, Rows(names, rate, channels, frames_of(network, duration), blocks), mix=True)
     recipe = {"task": "generate", "seed": seed, "duration": duration, "stems": list(names),
               "sampling": asdict(sampling)}  # fmt: skip

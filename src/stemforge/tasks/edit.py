@@ -24,7 +24,8 @@ from stemforge.inference.samplers import OnStep, quiet
 from stemforge.inference.settings import Sampling, default
 from stemforge.inference.wrappers import conditioned, denoiser
 from stemforge.tasks.generate import EASE, check_finite
-from stemforge.tasks.impute import gain_of, windows_of
+from stemforge.tasks.impute import windows_of
+from stemforge.tasks.levels import gain_of
 from stemforge.types import Denoise, Stems
 
 if TYPE_CHECKING:

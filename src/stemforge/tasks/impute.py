@@ -27,21 +27,15 @@ from stemforge.inference.samplers import OnStep, quiet
 from stemforge.inference.settings import Sampling
 from stemforge.inference.wrappers import conditioned, denoiser
 from stemforge.tasks.generate import EASE, check_finite, instruments, window_of
+from stemforge.tasks.levels import gain_of
 from stemforge.types import Denoise, Stems
 
 if TYPE_CHECKING:
     from stemforge.models.registry import Joint
 
 METHODS = ("condition", "replace")
-LEVEL_DB = {"bass": -24.0, "drums": -23.0, "guitar": -27.0, "piano": -26.0, "other": -27.0,
-            "vocals": -24.0}  # fmt: skip
-"""RMS of stems in training songs, to bring given stems to the level that the network knows."""
 CONTEXT = 0.25
 """Share of a window that the window before it has filled."""
-
-
-SHORT = 300.0
-"""Seconds of given stems up to which their level is measured at once, in float32; longer ones are in parts."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +106,7 @@ def impute(
 class Song:
     """Given stems: blocks (stem, channel, time) of `frames` samples in all, at the rate and width of the network.
 
-    gain: brings them to the level that the network knows, see `gain_of` and `gain_over`. begun: blocks (stem, channel,
+    gain: brings them to the level that the network knows, see `tasks.levels`. begun: blocks (stem, channel,
     time) of what the stems that are filled begin with instead of noise alone, at the level of the given ones.
     """
 
@@ -259,26 +253,3 @@ def _wanted(
     if not wanted:
         raise UsageError("nothing to fill: every stem is kept. Keep fewer, or give --fill or --region.")
     return wanted
-
-
-def gain_of(given: Stems) -> float:
-    """What brings the given stems to the level that they have in training songs."""
-    return _gain(given.names, float(given.samples.sum(dim=0).square().mean()))
-
-
-def gain_over(blocks: Iterable[Tensor], names: tuple[str, ...], rate: int) -> float:
-    """The same for stems in blocks (stem, channel, time) of that rate."""
-    parts: list[Tensor] = []
-    energy, count, frames = 0.0, 0, 0
-    for block in blocks:
-        parts.append(block.sum(dim=0))
-        count, frames = count + parts[-1].numel(), frames + block.shape[-1]
-        if frames > SHORT * rate:
-            energy += sum(float(part.double().square().sum()) for part in parts)
-            parts = []
-    return _gain(names, energy / count if not parts else float(torch.cat(parts, dim=-1).square().mean()))
-
-
-def _gain(names: tuple[str, ...], level: float) -> float:
-    power = sum(10 ** (LEVEL_DB.get(name, -26.0) / 10) for name in names)
-    return math.sqrt(power / level) if level > 1e-10 else 1.0

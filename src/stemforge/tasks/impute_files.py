@@ -19,7 +19,8 @@ from stemforge.inference.samplers import OnStep, quiet
 from stemforge.inference.settings import Sampling
 from stemforge.tasks.edit_files import Files, open_stems
 from stemforge.tasks.gather import stem_files
-from stemforge.tasks.impute import Song, Wish, gain_over, impute_blocks
+from stemforge.tasks.impute import Song, Wish, impute_blocks
+from stemforge.tasks.levels import gain_over
 
 if TYPE_CHECKING:
     from stemforge.models.registry import Joint

@@ -1,0 +1,29 @@
+"""The level of songs: one gain, from the first block, within bounds."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from stemforge.tasks.levels import MOST, gain_of, levelled
+from stemforge.types import Stems
+
+NAMES = ("bass", "drums")
+
+
+@pytest.mark.parametrize("level", [0.02, 0.2])
+def test_a_piece_gets_the_level_of_training_songs(level: float) -> None:
+    """-24 and -23 dB of power add up; the gain of the first block holds for all that follow."""
+    blocks = [level * torch.randn(2, 2, 20000, generator=torch.Generator().manual_seed(k)) for k in (0, 1)]
+    blocks[1] *= 3
+    first, second = levelled(blocks, NAMES)
+    assert first.sum(0).square().mean() == pytest.approx(10**-2.4 + 10**-2.3, rel=1e-4)
+    assert torch.allclose(second, gain_of(Stems(NAMES, blocks[0], 1)) * blocks[1])
+
+
+def test_gains_have_bounds_and_silence_has_none() -> None:
+    """What is all but silent is not blown up."""
+    faint = 1e-4 * torch.ones(2, 2, 100)
+    assert torch.equal(next(levelled([faint], NAMES)), MOST * faint)
+    assert torch.allclose(next(levelled([1e4 * faint], NAMES)), 1e4 * faint / MOST)
+    assert not next(levelled([0 * faint], NAMES)).any() and not list(levelled([], NAMES))
