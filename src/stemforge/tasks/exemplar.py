@@ -96,7 +96,12 @@ def semitones(mixture: Tensor, known: Tensor, rate: int, hop: int) -> tuple[Tens
     """Log power of each semitone, (frame, semitone), and which frames are known for the most part, bool (frame,)."""
     bands, size = powers(mixture, rate, hop), OVERLAPS * hop
     shown = functional.pad(known.float(), (size // 2, size // 2)).unfold(0, size, hop).mean(dim=1) > MOSTLY
-    return (bands + FLOOR * bands.max().clamp(min=1e-12)).log(), shown[: len(bands)]
+    return logarithms(bands), shown[: len(bands)]
+
+
+def logarithms(power: Tensor) -> Tensor:
+    """Of powers, of which those below FLOOR of the loudest are silence."""
+    return (power + FLOOR * power.max().clamp(min=1e-12)).log()
 
 
 def powers(mixture: Tensor, rate: int, hop: int, overlaps: int = OVERLAPS) -> Tensor:

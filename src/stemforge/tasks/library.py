@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stemforge.tasks.exemplar import powers
+from stemforge.tasks.exemplar import logarithms, powers
 
 HOP_S, OVERLAPS = 0.0464, 8
 """Seconds between two prints of a song, and how many hops a spectrum lasts."""
@@ -26,8 +26,6 @@ SEMITONES = (0, -1, 1, -2, 2, -3, 3)
 """By how much a song may be played higher."""
 PART_S = 12.0
 """A long song is accompanied in parts of this length, each from its own place of the other song."""
-FLOOR = 1e-7
-"""Of the loudest power; what is quieter is silence."""
 SOUNDING = 1e-3
 """A stem sounds where it has more of its loudest power than that."""
 LOUDER = 4.0
@@ -125,7 +123,7 @@ def _placed(parts: Sequence[Tensor], heard: Tensor, share: Tensor, semitones: in
 
 def _shape(power: Tensor) -> Tensor:
     """Each frame of length 1, after the logarithm and without what all frames have in common."""
-    logs = (power.float() + FLOOR * power.max().clamp(min=1e-12)).log()
+    logs = logarithms(power)
     return functional.normalize(logs - logs.mean(dim=0), dim=1, eps=1e-3)
 
 
