@@ -16,9 +16,9 @@ from stemforge.errors import InputError
 from stemforge.inference.settings import Sampling
 from stemforge.tasks.edit_files import Files, open_stems
 from stemforge.tasks.impute import Song, Wish, impute_blocks
+from stemforge.tasks.levels import MOST
 from stemforge.tasks.library import (
     HOP_S,
-    LOUDER,
     aligned,
     hop_of,
     level_for,
@@ -125,8 +125,8 @@ def test_levels_are_matched_within_bounds() -> None:
     """By the kept stems; silence is not blown up without end."""
     sound = melody(4, 1.0)
     assert level_for(sound, sound / 2) == pytest.approx(2.0)
-    assert level_for(sound, torch.zeros_like(sound)) == LOUDER
-    assert level_for(torch.zeros_like(sound), sound) == pytest.approx(1 / LOUDER)
+    assert level_for(sound, torch.zeros_like(sound)) == MOST
+    assert level_for(torch.zeros_like(sound), sound) == pytest.approx(1 / MOST)
 
 
 def written(folder: Path, stems: dict[str, Tensor], rate: int = RATE) -> Path:

@@ -16,7 +16,7 @@ LEVEL_DB = {"bass": -24.0, "drums": -23.0, "guitar": -27.0, "piano": -26.0, "oth
 SHORT = 300.0
 """Seconds of given stems up to which their level is measured at once, in float32; longer ones are in parts."""
 MOST = 4.0
-"""Largest gain of stems that were generated (amplitude)."""
+"""What is brought to a level is made at most that much louder or quieter (amplitude)."""
 
 
 def gain_of(given: Stems) -> float:
@@ -50,5 +50,10 @@ def levelled(blocks: Iterable[Tensor], names: tuple[str, ...]) -> Iterator[Tenso
     gain = None
     for block in blocks:
         if gain is None:
-            gain = min(max(gain_of(Stems(names, block, 1)), 1 / MOST), MOST)
+            gain = bounded(gain_of(Stems(names, block, 1)))
         yield gain * block
+
+
+def bounded(gain: float) -> float:
+    """At most MOST either way."""
+    return min(max(gain, 1 / MOST), MOST)

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stemforge.tasks.exemplar import logarithms, powers
+from stemforge.tasks.levels import bounded
 
 HOP_S, OVERLAPS = 0.0464, 8
 """Seconds between two prints of a song, and how many hops a spectrum lasts."""
@@ -28,8 +29,6 @@ PART_S = 12.0
 """A long song is accompanied in parts of this length, each from its own place of the other song."""
 SOUNDING = 1e-3
 """A stem sounds where it has more of its loudest power than that."""
-LOUDER = 4.0
-"""What is borrowed is made at most that much louder or quieter (amplitude), to go with the kept stems."""
 ONSET_S = 0.0058
 """Seconds between two spectra in which onsets are sought."""
 
@@ -153,6 +152,6 @@ def _onsets(sound: Tensor, hop: int) -> Tensor:
 
 
 def level_for(kept: Tensor, other: Tensor) -> float:
-    """What brings the kept stems of the other song to the level of those of this one; both (..., time)."""
+    """What brings the kept stems of the other song to the level of those of this one, bounded; both (..., time)."""
     ours, theirs = (float(sound.square().mean().sqrt()) for sound in (kept, other))
-    return min(max(ours / max(theirs, 1e-6), 1 / LOUDER), LOUDER)
+    return bounded(ours / max(theirs, 1e-6))
