@@ -41,7 +41,8 @@ from stemforge.tasks.fad import embed, fad
 from stemforge.tasks.generate import generate, generate_blocks, instruments
 from stemforge.tasks.impute import Song, Wish, impute, impute_blocks
 from stemforge.tasks.levels import gain_of, levelled
-from stemforge.tasks.library_files import borrowed, prints_of, ranked, songs_in
+from stemforge.tasks.library_files import borrowed, ranked, songs_in
+from stemforge.tasks.library_prints import listener
 from stemforge.types import Audio, Stems
 
 FOUR = ("bass", "drums", "guitar", "piano")
@@ -222,7 +223,8 @@ class Lender:
 
     def __init__(self, network: Forge, library: Path) -> None:
         self.network, self.songs = network, songs_in(library, "")
-        self.prints = {song: prints_of(network, open_stems(song, FOUR)) for song in self.songs}
+        listen = listener(network)
+        self.prints = {song: listen(song, FOUR) for song in self.songs}
 
     def listen(self, song: Path, names: Sequence[str]) -> dict[str, Tensor]:
         """Prints of the named stems that the song has."""

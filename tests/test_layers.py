@@ -12,7 +12,7 @@ import pytest
 SRC = Path(__file__).parents[1] / "src" / "stemforge"
 LAYERS = (
     {"errors", "types"},
-    {"audio", "devices", "hub", "storage"},
+    {"audio", "devices", "hub", "remembered", "storage"},
     {"models", "tables"},
     {"inference", "wheels"},
     {"separators"},

@@ -14,12 +14,15 @@ from stemforge.audio.resample import to_rate
 from stemforge.cli.main import main
 from stemforge.errors import InputError
 from stemforge.inference.settings import Sampling
+from stemforge.models.registry import Joint
 from stemforge.tasks.edit_files import Files, open_stems
 from stemforge.tasks.impute import Song, Wish, impute_blocks
 from stemforge.tasks.levels import MOST
 from stemforge.tasks.library import (
     HOP_S,
     aligned,
+    balance_of,
+    balanced,
     hop_of,
     level_for,
     matched,
@@ -28,6 +31,7 @@ from stemforge.tasks.library import (
     speed_of,
 )
 from stemforge.tasks.library_files import borrowed, ranked, songs_in
+from stemforge.tasks.library_prints import listener, prints_of
 from stemforge.types import Audio
 from test_edit import Smooth
 from test_synthesis import checkpoint  # noqa: F401 (a fixture)
@@ -35,6 +39,13 @@ from tiny import tiny_network
 
 RATE = 8000
 NAMES = ("bass", "drums", "other")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Not the user's own."""
+    monkeypatch.setenv("STEMFORGE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 def melody(seed: int, seconds: float, lowest: int = 0) -> Tensor:
@@ -129,6 +140,16 @@ def test_levels_are_matched_within_bounds() -> None:
     assert level_for(torch.zeros_like(sound), sound) == pytest.approx(1 / MOST)
 
 
+def test_a_level_goes_halfway_to_the_usual_one() -> None:
+    """In decibels; 6 dB at most, also where nothing sounds."""
+    sound = prints(melody(4, 1.0), RATE)
+    silence = torch.zeros_like(sound)
+    assert balance_of(sound, 4 * sound) == pytest.approx(2.0) and balance_of(sound, silence) == 0.0
+    assert balanced(1.0, 1.0) == 1.0 and balanced(2.0, 1.0) == pytest.approx(0.5**0.5)
+    assert balanced(1.0, 2.25) == pytest.approx(1.5) and balanced(20.0, 1.0) == 0.5
+    assert balanced(balance_of(sound, silence), 1.0) == 2.0 and balanced(balance_of(silence, sound), 1.0) == 0.5
+
+
 def written(folder: Path, stems: dict[str, Tensor], rate: int = RATE) -> Path:
     """A song folder."""
     folder.mkdir(parents=True)
@@ -143,7 +164,8 @@ def opened(tmp_path: Path, seconds: float = 30.0, rate: int = RATE) -> tuple[Fil
     first = round(3.21 * RATE)
     part = {name: 0.5 * x[:, first : first + round(seconds * RATE)] for name, x in stems.items()}
     written(tmp_path / "library" / "same", stems, rate)
-    written(tmp_path / "library" / "other", band(2, seconds + 6))
+    quieter = band(2, seconds + 6)
+    written(tmp_path / "library" / "other", quieter | {"other": 0.5 * quieter["other"]})
     return open_stems(written(tmp_path / "song", {n: part[n] for n in NAMES[:2]}), NAMES), part
 
 
@@ -162,7 +184,12 @@ def test_what_is_borrowed_is_in_step_and_at_the_level_of_what_is_kept(tmp_path: 
         for shift in range(-hop_of(RATE) // 8, hop_of(RATE) // 8)
     )
     assert best > 0.95
-    assert lent.square().mean().sqrt() == pytest.approx(float(part["other"].square().mean().sqrt()), rel=0.05)
+    level, (kept, missing) = part["other"].square().mean().sqrt(), (of(part, names) for names in (NAMES[:2], NAMES[2:]))
+    there = balance_of(torch.stack(list(kept.values())), missing["other"])
+    own = [each.match.balance for each in found]
+    assert found[0].usual == pytest.approx(sum(own) / 2) and own[0] == pytest.approx(there, rel=0.1)
+    assert 0.6 < found[0].usual / own[0] < 0.98  # the other song has it quieter
+    assert lent.square().mean().sqrt() == pytest.approx(float(level) * (found[0].usual / there) ** 0.5, rel=0.05)
 
 
 def test_a_stem_that_the_song_lacks_is_silent(tmp_path: Path) -> None:
@@ -181,6 +208,35 @@ def test_songs_that_cannot_be_read_are_left_out(tmp_path: Path, caplog: pytest.L
     assert [each.song.name for each in found] == ["other"] and "It is left out." in caplog.text
     with pytest.raises(InputError, match="none has one of bass, drums and one of piano"):
         ranked(tiny_network(), given, ("piano",), songs_in(tmp_path / "library", "song"))
+
+
+def test_a_library_is_listened_to_once(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept is what was taken; a file that changed is heard anew, one that is damaged or cannot be kept too."""
+    written(tmp_path / "song", band(1, 5.0))
+    taken, network = list[tuple[str, ...]](), tiny_network()
+
+    def counted(network: Joint, song: Files) -> dict[str, Tensor]:
+        taken.append(song.names)
+        return prints_of(network, song)
+
+    monkeypatch.setattr("stemforge.tasks.library_prints.prints_of", counted)
+    first = listener(network)(tmp_path / "song", NAMES)
+    whole = prints_of(network, open_stems(tmp_path / "song", NAMES))
+    assert all(torch.allclose(first[name], whole[name], rtol=2**-8, atol=0) for name in NAMES)
+    for names in (NAMES, NAMES[1:]):
+        again = listener(network)(tmp_path / "song", names)
+        assert tuple(again) == names and all(torch.equal(again[name], first[name]) for name in names)
+    assert taken == [NAMES]
+    soundfile.write(tmp_path / "song" / "drums.wav", melody(9, 5.0).T, RATE, subtype="PCM_24")
+    changed = listener(network)(tmp_path / "song", NAMES)
+    assert taken.pop() == ("drums",) and not torch.equal(changed["drums"], first["drums"])
+    for file in cache.rglob("*.npy"):
+        file.write_bytes(file.read_bytes()[:-1])
+    again = listener(network)(tmp_path / "song", NAMES)
+    assert taken.pop() == NAMES and all(torch.equal(again[name], changed[name]) for name in NAMES)
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("STEMFORGE_CACHE", str(tmp_path / "file"))
+    assert torch.equal(listener(network)(tmp_path / "song", NAMES[:1])["bass"], first["bass"])
 
 
 def test_a_library_is_songs_in_folders_or_one_song(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,6 +17,7 @@ from stemforge import wheels
 from stemforge.errors import CheckpointError, UsageError
 from stemforge.models import text
 from stemforge.models.text import Encoder, TextEncoder
+from stemforge.remembered import recalled, remember
 
 
 def load_encoder(name: str, device: str | torch.device = "cpu") -> TextEncoder:
@@ -66,7 +66,8 @@ def embeddings(encoder: TextEncoder, texts: Sequence[str], *, keep: bool = True)
             )
     for each, row in zip(fresh, encoder.encode(fresh) if fresh else torch.empty(0), strict=True):
         rows[each] = row
-        _keep(folder if keep else None, each, row)
+        if keep and folder is not None:
+            remember(_path(folder, each), row.numpy())
     found = [row for each in tidy if (row := rows[each]) is not None]
     return torch.stack(found) if found else torch.empty(0, encoder.width)
 
@@ -84,23 +85,7 @@ def _path(folder: Path, prompt: str) -> Path:
 
 def _cached(folder: Path | None, prompt: str, width: int) -> Tensor | None:
     """The embedding from the cache, None where it is not there whole."""
-    if folder is None:
+    row = None if folder is None else recalled(_path(folder, prompt))
+    if row is None or row.shape != (width,) or row.dtype != np.float32:
         return None
-    try:
-        row = np.load(_path(folder, prompt), allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    return torch.from_numpy(row) if row.shape == (width,) and row.dtype == np.float32 else None
-
-
-def _keep(folder: Path | None, prompt: str, row: Tensor) -> None:
-    """Put an embedding into the cache; without a place to write it is only not remembered."""
-    if folder is None:
-        return
-    path = _path(folder, prompt)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    with suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            np.save(file, row.numpy())
-        part.replace(path)
+    return torch.from_numpy(row)

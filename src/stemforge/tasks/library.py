@@ -11,8 +11,9 @@ and nothing else changes. All stems are taken from one place of one song, so tha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -38,11 +39,13 @@ class Match:
     """Where a song is like the kept stems: how much, 1 at most, played how many semitones higher, from which prints.
 
     places: one for each part of the song that is accompanied; they count the prints of the other song as it is played.
+    balance: amplitude of the missing stems of the whole song in that of the kept ones, as balance_of tells it.
     """
 
     alike: float
     semitones: int
     places: tuple[int, ...]
+    balance: float = 1.0
 
     @property
     def speed(self) -> float:
@@ -87,7 +90,8 @@ def matched(kept: Tensor, song: Mapping[str, Tensor], keep: Sequence[str], fill:
     heard, share = torch.stack(beside).sum(dim=0), sounds.float().sum(dim=0) / len(fill)
     parts = parts_of(kept)
     found = (_placed(parts, *played(heard, share, semitones), semitones) for semitones in SEMITONES)
-    return max((match for match in found if match is not None), key=lambda match: match.alike, default=None)
+    best = max((match for match in found if match is not None), key=lambda match: match.alike, default=None)
+    return None if best is None else replace(best, balance=balance_of(heard, energy))
 
 
 def parts_of(kept: Tensor) -> tuple[Tensor, ...]:
@@ -153,5 +157,21 @@ def _onsets(sound: Tensor, hop: int) -> Tensor:
 
 def level_for(kept: Tensor, other: Tensor) -> float:
     """What brings the kept stems of the other song to the level of those of this one, bounded; both (..., time)."""
-    ours, theirs = (float(sound.square().mean().sqrt()) for sound in (kept, other))
-    return bounded(ours / max(theirs, 1e-6))
+    return bounded(_level(kept) / max(_level(other), 1e-6))
+
+
+def balance_of(kept: Tensor, missing: Tensor) -> float:
+    """Amplitude of the missing stems in that of the kept ones, from their prints."""
+    return math.sqrt(float(missing.sum()) / max(float(kept.sum()), 1e-12))
+
+
+def balanced(there: float, usual: float) -> float:
+    """What brings stems half of the way from their balance at a place to the usual one, in decibels; 6 dB at most.
+
+    A place is chosen where the missing stems sound, so that they are louder there than they usually are.
+    """
+    return min(max(math.sqrt(usual / max(there, 1e-6)), 0.5), 2.0)
+
+
+def _level(sound: Tensor) -> float:
+    return float(sound.square().mean().sqrt())

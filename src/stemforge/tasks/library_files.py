@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,26 +19,28 @@ from stemforge.errors import InputError
 from stemforge.tasks.edit_files import Files, open_stems
 from stemforge.tasks.gather import stem_files
 from stemforge.tasks.impute_files import frames_in, known_to
-from stemforge.tasks.library import Match, aligned, hop_of, level_for, matched, parts_of, prints
+from stemforge.tasks.library import Match, aligned, balance_of, balanced, hop_of, level_for, matched, parts_of, prints
+from stemforge.tasks.library_prints import Listen, listener, prints_of
 from stemforge.types import Audio
 
 if TYPE_CHECKING:
     from stemforge.models.registry import Joint
 
 log = logging.getLogger("stemforge")
-Listen = Callable[[Path, Sequence[str]], dict[str, Tensor]]
-BLOCK_S = 30.0
-"""Seconds of which prints are taken at once."""
 FADE_S = 0.05
 """Seconds in which one part passes into the next."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """A song of the collection, and where it is like the kept stems."""
+    """A song of the collection, and where it is like the kept stems.
+
+    usual: the balance of the missing stems and the kept ones, the median of the songs of the collection.
+    """
 
     song: Path
     match: Match
+    usual: float
 
 
 def songs_in(library: Path, but: str) -> list[Path]:
@@ -68,39 +71,29 @@ def ranked(
     """The songs that are like the given stems and have something to fill in, the one that is most alike first.
 
     A song that cannot be read is left out with a warning. listen: prints of the named stems of a song folder that has
-    some of them, where they are known already. on_song: called with the number of songs done.
+    some of them, instead of those of `listener`. on_song: called with the number of songs done.
 
     Raises:
         InputError: no song will do.
     """
-    keep, found = given.names, list[Found]()
+    keep, found = given.names, list[tuple[Path, Match]]()
     kept = torch.stack(list(prints_of(network, given).values())).sum(dim=0)
-    heard = listen or (lambda song, names: prints_of(network, open_stems(song, names)))
+    heard = listen or listener(network)
     for done, song in enumerate(songs, 1):
         try:
             match = matched(kept, heard(song, (*keep, *fill)), keep, fill)
         except InputError as error:
             log.warning("%s It is left out.", error)
             match = None
-        found += [Found(song, match)] if match is not None else []
+        found += [(song, match)] if match is not None else []
         on_song(done)
     if not found:
         raise InputError(
             f"{len(songs)} songs to borrow from: none has one of {', '.join(keep)} and one of {', '.join(fill)}, and "
             "lasts as long as what is kept. Give more or longer songs."
         )
-    return sorted(found, key=lambda each: -each.match.alike)
-
-
-def prints_of(network: Joint, song: Files) -> dict[str, Tensor]:
-    """Prints (frame, semitone) of each stem, at the rate of the network."""
-    size = hop_of(network.rate) * round(BLOCK_S * network.rate / hop_of(network.rate))
-    feed, left, rows = Feed(known_to(network, song, song.stream(again=True))), frames_in(song, network), []
-    while left:
-        rows.append(feed.take(min(size, left)))
-        left -= rows[-1].shape[-1]
-        rows[-1] = torch.stack([prints(stem, network.rate) for stem in rows[-1]])
-    return dict(zip(song.names, torch.cat(rows, dim=1), strict=True))
+    usual = median(match.balance for _, match in found)
+    return [Found(song, match, usual) for song, match in sorted(found, key=lambda each: -each[1].alike)]
 
 
 def borrowed(network: Joint, given: Files, found: Found, fill: Sequence[str]) -> Iterator[Tensor]:
@@ -116,7 +109,7 @@ def borrowed(network: Joint, given: Files, found: Found, fill: Sequence[str]) ->
     tail = torch.zeros(len(fill), network.channels, 0)
     for place, size in zip(found.match.places, sizes, strict=True):
         heard = _heard(network, song, found.match, place * hop - hop, size + fade + 2 * hop)
-        part = _lent(feed.take(size).sum(dim=0), heard, given.names, fill, rate)
+        part = _lent(feed.take(size).sum(dim=0), heard, given.names, fill, found.usual, rate)
         over = min(tail.shape[-1], part.shape[-1])
         part[..., :over] = tail[..., :over] + ramp(over).to(part) * (part[..., :over] - tail[..., :over])
         yield part[..., :size]
@@ -134,11 +127,14 @@ def _heard(network: Joint, song: Files, match: Match, first: int, count: int) ->
     return {name: sound[..., :count] for name, sound in zip(song.names, sounds, strict=True)}
 
 
-def _lent(kept: Tensor, heard: dict[str, Tensor], keep: Sequence[str], fill: Sequence[str], rate: int) -> Tensor:
+def _lent(
+    kept: Tensor, heard: dict[str, Tensor], keep: Sequence[str], fill: Sequence[str], usual: float, rate: int
+) -> Tensor:
     """The missing stems (stem, channel, time) in step with a part of what is kept (channel, time), a fade longer."""
     beside = torch.stack([heard[name] for name in keep if name in heard]).sum(dim=0)
     count, size = kept.shape[-1], beside.shape[-1] - 2 * hop_of(rate)
     at = aligned(kept, beside[:, : count + 2 * hop_of(rate)], rate)
-    gain = level_for(kept, beside[:, at : at + count])
-    silence = torch.zeros_like(beside)
-    return gain * torch.stack([heard.get(name, silence)[:, at : at + size] for name in fill])
+    silence, beside = torch.zeros_like(beside), beside[:, at : at + count]
+    lent = torch.stack([heard.get(name, silence)[:, at : at + size] for name in fill])
+    missing = torch.stack([prints(stem[:, :count], rate) for stem in lent])
+    return level_for(kept, beside) * balanced(balance_of(prints(beside, rate), missing), usual) * lent
