@@ -99,6 +99,22 @@ def test_windowed_denoise_equals_the_whole_for_a_pointwise_denoiser() -> None:
     assert torch.equal(windowed(denoise, 64, 0.4)(x, sigma), denoise(x, sigma))
 
 
+@pytest.mark.parametrize(("time", "seen"), [(40, [40]), (64, [64]), (100, [64, 62]), (103, [64, 64, 27])])
+def test_windowed_denoise_ends_with_the_song(time: int, seen: list[int]) -> None:
+    """No window has samples that the song does not have, nor levels."""
+    lengths = list[int]()
+
+    def denoise(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        assert sigma.shape[-1] == x.shape[-1]
+        lengths.append(x.shape[-1])
+        return x / (1 + sigma**2)
+
+    dice = torch.Generator().manual_seed(0)
+    x, sigma = torch.randn(1, 2, 1, time, generator=dice), torch.rand(1, 2, 1, time, generator=dice)
+    assert torch.equal(windowed(denoise, 64, 0.4)(x, sigma), x / (1 + sigma**2))
+    assert lengths == seen
+
+
 def test_windowed_denoise_keeps_sums() -> None:
     """Estimates that sum to the mixture in every window do so in the song."""
     mixture = noise(1, 1, 2, 900)

@@ -82,11 +82,11 @@ def windowed(denoise: Denoise, length: int, overlap: float = 0.25) -> Denoise:
 
     The estimates of overlapping windows are cross-faded inside each evaluation, so that a sampler follows one path for
     the whole song and leaves no seams: the idea of MultiDiffusion (Bar-Tal et al. 2023,
-    https://arxiv.org/abs/2302.08113).
+    https://arxiv.org/abs/2302.08113). The last window ends with the song: silence has no noise, and would be none.
 
     Args:
         denoise: D(x; sigma) of x (batch, stem, channel, time); a sigma that varies in time is cut as x is.
-        length: samples of a window, at least 1.
+        length: samples of a window, at least 1; the last may be shorter.
         overlap: fraction of a window that it shares with the next, 0 <= overlap < 1.
 
     Raises:
@@ -96,9 +96,9 @@ def windowed(denoise: Denoise, length: int, overlap: float = 0.25) -> Denoise:
 
     def over_song(x: Tensor, sigma: Tensor) -> Tensor:
         varies = sigma.dim() > 0 and sigma.shape[-1] == x.shape[-1] > 1
-        levels = (w.samples for w in split([sigma], length, hop)) if varies else repeat(sigma)
+        levels = (w.samples[..., : w.valid] for w in split([sigma], length, hop)) if varies else repeat(sigma)
         windows = zip(split([x], length, hop), levels, strict=False)
-        denoised = (w._replace(samples=denoise(w.samples, level)) for w, level in windows)
+        denoised = (Window(denoise(w.samples[..., : w.valid], level), w.valid) for w, level in windows)
         return torch.cat(list(join(denoised, length, hop)), dim=-1)
 
     return over_song
