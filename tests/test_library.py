@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
+from typing import BinaryIO
 
+import numpy as np
 import pytest
 import soundfile
 import torch
@@ -210,6 +213,12 @@ def test_songs_that_cannot_be_read_are_left_out(tmp_path: Path, caplog: pytest.L
         ranked(tiny_network(), given, ("piano",), songs_in(tmp_path / "library", "song"))
 
 
+def full(file: BinaryIO, array: object, **_: object) -> None:
+    """A disk without space."""
+    file.write(b"begun")
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def test_a_library_is_listened_to_once(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is kept is what was taken; a file that changed is heard anew, one that is damaged or cannot be kept too."""
     written(tmp_path / "song", band(1, 5.0))
@@ -234,6 +243,9 @@ def test_a_library_is_listened_to_once(tmp_path: Path, cache: Path, monkeypatch:
         file.write_bytes(file.read_bytes()[:-1])
     again = listener(network)(tmp_path / "song", NAMES)
     assert taken.pop() == NAMES and all(torch.equal(again[name], changed[name]) for name in NAMES)
+    monkeypatch.setattr(np, "save", full)
+    assert len(listener(tiny_network())(written(tmp_path / "new", band(2, 5.0)), NAMES)) == 3
+    assert not list(cache.rglob("*.part"))
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("STEMFORGE_CACHE", str(tmp_path / "file"))
     assert torch.equal(listener(network)(tmp_path / "song", NAMES[:1])["bass"], first["bass"])

@@ -23,8 +23,11 @@ def recalled(path: Path) -> NDArray[Any] | None:
 def remember(path: Path, array: NDArray[Any]) -> None:
     """Keep an array, whole or not at all; without a place to write it is only not remembered."""
     part = path.with_suffix(f".{os.getpid()}.part")
-    with suppress(OSError):
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
             np.save(file, array, allow_pickle=False)
         part.replace(path)
+    except OSError:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)

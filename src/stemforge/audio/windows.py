@@ -82,7 +82,8 @@ def windowed(denoise: Denoise, length: int, overlap: float = 0.25) -> Denoise:
 
     The estimates of overlapping windows are cross-faded inside each evaluation, so that a sampler follows one path for
     the whole song and leaves no seams: the idea of MultiDiffusion (Bar-Tal et al. 2023,
-    https://arxiv.org/abs/2302.08113). The last window ends with the song: silence has no noise, and would be none.
+    https://arxiv.org/abs/2302.08113). The last window ends with the song, since a silence behind it would lack
+    the noise of the rest.
 
     Args:
         denoise: D(x; sigma) of x (batch, stem, channel, time); a sigma that varies in time is cut as x is.
