@@ -162,15 +162,15 @@ class StemWriter:
         self._tags = {name: _tag(tags[name], encoding) for name in TAGS if tags and name in tags}
 
     def __enter__(self) -> StemWriter:
-        with output_errors(self.folder):
-            self._make(self.folder)
-            try:
+        try:
+            with output_errors(self.folder):
+                self._make(self.folder)
                 for name in self.names:
                     kind = "WAV" if self._direct and not self._large else "RF64"
                     self._files[name] = self._create(self._hidden(name), kind, "FLOAT", name if self._direct else None)
-            except BaseException:
-                self._discard()
-                raise
+        except BaseException:
+            self._discard()
+            raise
         return self
 
     def __exit__(
@@ -276,8 +276,8 @@ class StemWriter:
     def _make(self, folder: Path) -> None:
         """Make a folder, and keep in mind what was made, deepest first."""
         made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
-        folder.mkdir(parents=True, exist_ok=True)
         self._made = made + self._made
+        folder.mkdir(parents=True, exist_ok=True)
 
     def _remove_hidden(self) -> None:
         for name in self.names:
@@ -292,7 +292,8 @@ class StemWriter:
         with suppress(OSError):
             self._remove_hidden()
             for folder in self._made:
-                folder.rmdir()
+                with suppress(FileNotFoundError):
+                    folder.rmdir()
 
 
 def write(stems: Stems, folder: Path | str, encoding: Encoding | None = None, clip_mode: str | None = None) -> Written:
