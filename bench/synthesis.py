@@ -14,7 +14,7 @@ at the level of the excerpts; the rows of real sound beside the generated ones s
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -42,7 +42,6 @@ from stemforge.tasks.generate import generate, generate_blocks, instruments
 from stemforge.tasks.impute import Song, Wish, impute, impute_blocks
 from stemforge.tasks.levels import gain_of, levelled
 from stemforge.tasks.library_files import borrowed, ranked, songs_in
-from stemforge.tasks.library_prints import listener
 from stemforge.types import Audio, Stems
 
 FOUR = ("bass", "drums", "guitar", "piano")
@@ -219,16 +218,10 @@ def run_impute(args: argparse.Namespace) -> None:
 
 
 class Lender:
-    """What `impute --from` does, with prints of all songs kept."""
+    """What `impute --from` does."""
 
     def __init__(self, network: Forge, library: Path) -> None:
         self.network, self.songs = network, songs_in(library, "")
-        listen = listener(network)
-        self.prints = {song: listen(song, FOUR) for song in self.songs}
-
-    def listen(self, song: Path, names: Sequence[str]) -> dict[str, Tensor]:
-        """Prints of the named stems that the song has."""
-        return {name: rows for name, rows in self.prints[song].items() if name in names}
 
     def imputed(self, stems: Stems, fill: tuple[str, ...], sampling: Sampling, seed: int) -> Stems:
         """The missing stems, begun with what the most alike song lends."""
@@ -237,7 +230,7 @@ class Lender:
             for name, sound in zip(stems.names, stems.samples, strict=True):
                 soundfile.write(Path(folder) / f"{name}.wav", sound.T.numpy(), stems.rate, subtype="FLOAT")
             given = open_stems(Path(folder), stems.names)
-            found = ranked(self.network, given, fill, self.songs, listen=self.listen)[0]
+            found = ranked(self.network, given, fill, self.songs)[0]
             blocks = list(borrowed(self.network, given, found, wish.names(self.network, stems.names)))
         song = Song([stems.samples], stems.names, time, gain_of(stems), blocks)
         made = torch.cat(list(impute_blocks(self.network, song, sampling, wish)), dim=-1)

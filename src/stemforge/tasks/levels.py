@@ -54,6 +54,6 @@ def levelled(blocks: Iterable[Tensor], names: tuple[str, ...]) -> Iterator[Tenso
         yield gain * block
 
 
-def bounded(gain: float) -> float:
-    """At most MOST either way."""
-    return min(max(gain, 1 / MOST), MOST)
+def bounded(gain: float, most: float = MOST) -> float:
+    """At most that much either way."""
+    return min(max(gain, 1 / most), most)

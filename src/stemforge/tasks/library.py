@@ -170,7 +170,7 @@ def balanced(there: float, usual: float) -> float:
 
     A place is chosen where the missing stems sound, so that they are louder there than they usually are.
     """
-    return min(max(math.sqrt(usual / max(there, 1e-6)), 0.5), 2.0)
+    return bounded(math.sqrt(usual / max(there, 1e-6)), 2.0)
 
 
 def _level(sound: Tensor) -> float:

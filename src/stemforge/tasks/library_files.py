@@ -20,7 +20,7 @@ from stemforge.tasks.edit_files import Files, open_stems
 from stemforge.tasks.gather import stem_files
 from stemforge.tasks.impute_files import frames_in, known_to
 from stemforge.tasks.library import Match, aligned, balance_of, balanced, hop_of, level_for, matched, parts_of, prints
-from stemforge.tasks.library_prints import Listen, listener, prints_of
+from stemforge.tasks.library_prints import listener, prints_of
 from stemforge.types import Audio
 
 if TYPE_CHECKING:
@@ -64,24 +64,21 @@ def ranked(
     given: Files,
     fill: Sequence[str],
     songs: Sequence[Path],
-    *,
-    listen: Listen | None = None,
     on_song: Callable[[int], None] = lambda done: None,
 ) -> list[Found]:
     """The songs that are like the given stems and have something to fill in, the one that is most alike first.
 
-    A song that cannot be read is left out with a warning. listen: prints of the named stems of a song folder that has
-    some of them, instead of those of `listener`. on_song: called with the number of songs done.
+    A song that cannot be read is left out with a warning. on_song: called with the number of songs done.
 
     Raises:
         InputError: no song will do.
     """
     keep, found = given.names, list[tuple[Path, Match]]()
     kept = torch.stack(list(prints_of(network, given).values())).sum(dim=0)
-    heard = listen or listener(network)
+    listen = listener(network)
     for done, song in enumerate(songs, 1):
         try:
-            match = matched(kept, heard(song, (*keep, *fill)), keep, fill)
+            match = matched(kept, listen(song, (*keep, *fill)), keep, fill)
         except InputError as error:
             log.warning("%s It is left out.", error)
             match = None
