@@ -23,14 +23,17 @@ import numpy as np
 import soundfile
 
 KEYS = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
-SHARPS = {"": 0, "b": -1, "s": 1, "#": 1}
+SHARPS = {"": 0, "b": -1, "s": 1, "#": 1, "-": 1}
 LONGEST_LOOP = 9.0
 """Seconds after which a loop would have to end to be dropped."""
 
 
 @dataclass(frozen=True)
 class Region:
-    """One sample of a map: keys and velocities it answers to, tuning in cents, gain in dB, its turn among takes."""
+    """One sample of a map: keys and velocities it answers to, tuning in cents, gain in dB, its turn among takes.
+
+    loop: first and last sample of the loop that its map gives it.
+    """
 
     sample: Path
     low: int
@@ -42,6 +45,7 @@ class Region:
     volume: float = 0.0
     turn: int = 1
     turns: int = 1
+    loop: tuple[int, int] | None = None
 
 
 def spread(centers: list[int], lowest: int, highest: int) -> dict[int, tuple[int, int]]:
@@ -51,7 +55,7 @@ def spread(centers: list[int], lowest: int, highest: int) -> dict[int, tuple[int
 
 
 def key_of(name: str, octave: str) -> int:
-    """The key of a note's name: c4 is 60, with b for flat, s or # for sharp."""
+    """The key of a note's name: c4 is 60, with b for flat, s, # or - for sharp."""
     return KEYS[name[0].lower()] + SHARPS[name[1:].lower()] + 12 * (int(octave) + 1)
 
 
@@ -100,6 +104,7 @@ def written(source: Path, samples: Path) -> Iterator[Region]:
             yield Region(
                 samples / o["sample"], low, high, int(o.get("pitch_keycenter", low)), int(o.get("lovel", 1)),
                 int(o.get("hivel", 127)), round(float(o.get("tune", 0))), float(o.get("volume", 0)),
+                loop=(int(o["loop_start"]), int(o["loop_end"])) if {"loop_start", "loop_end"} <= o.keys() else None,
             )  # fmt: skip
 
 
@@ -123,10 +128,25 @@ def in_turns(regions: Iterable[Region], takes: int) -> list[Region]:
     return [replace(region, turn=turn, turns=len(same)) for same in chosen for turn, region in enumerate(same, 1)]
 
 
-def store(sample: Path, target: Path, seconds: float) -> str:
+def closed(regions: list[Region]) -> list[Region]:
+    """The same with no velocity left without a sound: the next louder layer plays what lacks, or the loudest."""
+    layers: dict[tuple[int, int], set[tuple[int, int]]] = {}
+    for region in regions:
+        layers.setdefault((region.low, region.high), set()).add((region.softest, region.loudest))
+    reach = {}
+    for keys, found in layers.items():
+        rows = sorted(found)
+        for (softest, loudest), before in zip(rows, [(0, 0), *rows], strict=False):
+            last = (softest, loudest) == rows[-1]
+            reach[keys, softest] = min(softest, before[1] + 1), 127 if last else loudest
+    found = [(region, reach[(region.low, region.high), region.softest]) for region in regions]
+    return [replace(region, softest=softest, loudest=loudest) for region, (softest, loudest) in found]
+
+
+def store(sample: Path, target: Path, seconds: float, loop: tuple[int, int] | None) -> str:
     """Write one sample as OGG; the loop opcodes of its regions, if it is a loop that is short enough."""
     sound, rate = soundfile.read(sample, dtype="float32", always_2d=True)
-    loop = loop_of(sample)
+    loop = loop or loop_of(sample)
     if loop and loop[1] < min(len(sound), LONGEST_LOOP * rate):
         sound, opcodes = sound[: loop[1] + 256], f" loop_mode=loop_continuous loop_start={loop[0]} loop_end={loop[1]}"
     else:
@@ -146,7 +166,7 @@ def write(regions: list[Region], target: Path, seconds: float, opcodes: str) -> 
     for region in regions:
         name = re.sub(r"[^A-Za-z0-9_-]+", "_", region.sample.stem.replace("#", "s")) + ".ogg"
         if name not in loops:
-            loops[name] = store(region.sample, target / name, seconds)
+            loops[name] = store(region.sample, target / name, seconds, region.loop)
         lines.append(
             f"<region> sample={name} lokey={region.low} hikey={region.high} pitch_keycenter={region.center} "
             f"lovel={region.softest} hivel={region.loudest} tune={region.tune} volume={region.volume:g} "
@@ -188,7 +208,7 @@ def main(clones: Path, assets: Path, names: list[str]) -> None:
         if not regions:
             raise SystemExit(f"no samples of '{name}' in {clone}: another version of that repository?")
         target = assets / "sfz" / pack["stem"] / name
-        write(in_turns(regions, pack.get("takes", 2)), target, pack.get("seconds", 4.5), pack["opcodes"])
+        write(in_turns(closed(regions), pack.get("takes", 2)), target, pack.get("seconds", 4.5), pack["opcodes"])
         for text in (*clone.glob("LICEN[SC]E*"), *clone.glob("[Rr][Ee][Aa][Dd][Mm][Ee]*"), *clone.glob("**/_readme*")):
             (target / text.name).write_bytes(text.read_bytes())
 

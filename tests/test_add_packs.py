@@ -56,11 +56,32 @@ def test_loops_are_kept_and_tails_are_cut(packs, tmp_path):
     write_note(tmp_path / "loop.wav", (1000, 7000))
     write_note(tmp_path / "tail.wav", seconds=2.0)
     assert packs["loop_of"](tmp_path / "loop.wav") == (1000, 7000)
-    assert "loop_start=1000 loop_end=7000" in packs["store"](tmp_path / "loop.wav", tmp_path / "loop.ogg", 0.5)
-    assert "no_loop" in packs["store"](tmp_path / "tail.wav", tmp_path / "tail.ogg", 0.5)
+    assert "loop_start=1000 loop_end=7000" in packs["store"](tmp_path / "loop.wav", tmp_path / "loop.ogg", 0.5, None)
+    assert "no_loop" in packs["store"](tmp_path / "tail.wav", tmp_path / "tail.ogg", 0.5, None)
+    told = packs["store"](tmp_path / "tail.wav", tmp_path / "told.ogg", 0.5, (2000, 9000))
+    assert "loop_start=2000 loop_end=9000" in told and soundfile.info(tmp_path / "told.ogg").frames == 9256
     assert soundfile.info(tmp_path / "loop.ogg").frames == 7256
     sound, _ = soundfile.read(tmp_path / "tail.ogg")
     assert len(sound) == RATE // 2 and np.abs(sound[-80:]).max() < 0.05 < np.abs(sound[:800]).max()
+
+
+def test_a_map_may_give_a_sample_its_loop(packs, tmp_path):
+    """Opcodes of the region count; one without them has none."""
+    for name in ("a", "b"):
+        write_note(tmp_path / f"{name}.wav")
+    (tmp_path / "x.sfz").write_text(
+        "<region> sample=a.wav key=40 loop_start=100 loop_end=900\n<region> sample=b.wav key=41\n"
+    )
+    assert [region.loop for region in packs["written"](tmp_path / "x.sfz", tmp_path)] == [(100, 900), None]
+
+
+def test_no_velocity_is_left_without_a_sound(packs, tmp_path):
+    """Where the soft, the loud or a middle layer of a key is missing another one plays; complete keys stay."""
+    layers = {40: [(1, 60), (61, 127)], 41: [(61, 127)], 42: [(1, 60)], 43: [(1, 30), (61, 127)]}
+    rows = [packs["Region"](tmp_path, key, key, key, *layer) for key, found in layers.items() for layer in found]
+    assert [(region.low, region.softest, region.loudest) for region in packs["closed"](rows)] == [
+        (40, 1, 60), (40, 61, 127), (41, 1, 127), (42, 1, 127), (43, 1, 30), (43, 31, 127),
+    ]  # fmt: skip
 
 
 def test_a_pack_is_written_from_the_table(packs, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -242,6 +243,18 @@ def test_voices_come_from_what_the_split_has(tmp_path, tiny):
     assert sounds.choose(rng(), guitar, catalogue, tmp_path).label == "tiny"
     assert sounds.choose(rng(), other, catalogue, tmp_path).kind == "synth"
     assert sounds.choose(rng(), vowels, catalogue, tmp_path).label in ("sung vowels", "sung words")
+
+
+def test_sampled_chords_are_for_power_chords(tmp_path, tiny):
+    """A pack of chords plays parts of that role only, and of each chord the lowest note."""
+    chords = replace(tiny, name=sounds.CHORDS[0])
+    catalogue = Catalogue("train", (), (chords,), {}, (), tmp_path)
+    chord = (Note(0.01, 0.4, 47, 90), Note(0.0, 0.5, 40, 92), Note(0.5, 0.2, 52, 70), Note(0.52, 0.2, 45, 70))
+    strum = part_of(*chord)
+    power = replace(strum, role="power")
+    assert {sounds.choose(rng(seed), power, catalogue, tmp_path).label for seed in range(9)} >= {chords.name}
+    assert chords.name not in {sounds.choose(rng(seed), strum, catalogue, tmp_path).label for seed in range(9)}
+    assert [(note.start, note.key) for note in sounds.roots(power).notes] == [(0.0, 40), (0.52, 45)]
 
 
 @pytest.mark.parametrize("stem", ["bass", "drums", "guitar", "piano", "other"])

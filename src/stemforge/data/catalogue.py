@@ -1,7 +1,7 @@
 """What the assets folder offers: fonts, sampled instruments, drum samples and MIDI songs, split into train and valid.
 
     fonts/*.sf2 *.sf3    sfz/<pack>/*.sfz    midi/**/*.mid    samples/sonic-pi/*.flac    samples/salamander/*.ogg
-    drumkits/<kit>/drumkit.xml
+    drumkits/<kit>/drumkit.xml    voices/spoken/<person>/** voices/sung/<person>/**
 
 Own packs go to sfz/<stem>/*.sfz, for example sfz/guitar/mine.sfz. The held-out sounds and songs below are never used
 for training songs, and validation songs use nothing else where a stem has held-out sounds.
@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from stemforge.data import people
+from stemforge.data.people import Person
 from stemforge.data.score import STEMS
 from stemforge.data.unpack import Map, hydrogen_map, one_shots, piano_map, pitched_maps, unpack_map
 from stemforge.errors import InputError
@@ -23,6 +25,7 @@ PACKS = {
 KITS = ("Audiophob", "rumpf_kit_z01_h2")
 """Hydrogen kits under CC0 or CC-BY; other kits of that package are GPL or CC-BY-SA and are left alone."""
 HELD_OUT_MAPS = ("meatbass_pizz", "black_twang", "rumpf_kit_z01_h2", "salamander-14", "squidpipes_clean")
+HELD_OUT_PEOPLE = ("dialogue-sdap_alex_brodie", "librispeech-1998", "librispeech-3005", "berklee")
 HELD_OUT_PRESETS: dict[str, dict[str, tuple[int, ...]]] = {
     "sf_GMbank": {"bass": (33, 35, 38), "guitar": (25, 27, 30), "piano": (0, 4, 5), "drums": (8, 16, 32)},
     "FluidR3Mono_GM": {"other": (11, 19, 50, 61, 71, 87, 89, 75)},
@@ -45,6 +48,7 @@ class Catalogue:
     songs: tuple[Path, ...]
     work: Path
     held_out: dict[str, dict[str, tuple[int, ...]]] = field(default_factory=lambda: HELD_OUT_PRESETS)
+    people: tuple[Person, ...] = ()
 
     def maps_of(self, stem: str) -> list[Map]:
         """Sampled instruments of a stem."""
@@ -79,7 +83,12 @@ def open_catalogue(assets: Path, split: str, work: Path) -> Catalogue:
     shots = one_shots(assets / "samples" / "sonic-pi", work) if split == "train" else {}
     if not fonts and not chosen:
         raise InputError(f"no instruments in '{assets}': no fonts/ and no sfz/. docs/data.md says how to fill it.")
-    return Catalogue(split, fonts, tuple(chosen), shots, tuple(songs), work)
+    return Catalogue(split, fonts, tuple(chosen), shots, tuple(songs), work, people=_people(assets, split))
+
+
+def _people(assets: Path, split: str) -> tuple[Person, ...]:
+    everybody = people.find(assets / "voices")
+    return tuple(person for person in everybody if (person.name in HELD_OUT_PEOPLE) == (split == "valid"))
 
 
 def _known(name: str) -> bool:

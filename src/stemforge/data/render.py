@@ -23,7 +23,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from stemforge.data import effects, levels, mma, speech
+from stemforge.data import effects, levels, mma, people, speech
 from stemforge.data.catalogue import Catalogue, open_catalogue
 from stemforge.data.extras import NEEDED, require
 from stemforge.data.forbidden import refuse_forbidden
@@ -99,6 +99,7 @@ def _render_part(
         "name": part.name, "role": part.role, "program": part.program, "voice": voice.label, "notes": len(part.notes),
         "varispeed": round(voice.varispeed, 2), "pan": round(pan, 2), "width": round(width, 2), "doubled": doubled,
         "effects": [[name, {k: round(v, 3) for k, v in settings.items()}] for name, settings in chain],
+        **({"people": [person.name for person in voice.people]} if voice.kind == "speech" and voice.people else {}),
     }  # fmt: skip
     return levels.to_level(sound, -20.0 + gain), row
 
@@ -192,7 +193,7 @@ def render(
     """
     _check(hours, jobs, split, format, assets)
     refuse_forbidden(assets)
-    for line in _notices():
+    for line in _notices(assets):
         on_notice(line)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -226,11 +227,12 @@ def _check(hours: float, jobs: int, split: str, format: str, assets: Path) -> No
         raise InputError(f"no assets in '{assets}': the folder does not exist. docs/data.md says how to fill it.")
 
 
-def _notices() -> Iterator[str]:
+def _notices(assets: Path) -> Iterator[str]:
     if not mma.available():
         yield "mma is not installed (apt install mma): all bands are our own players, which is less varied."
     if not speech.available():
-        yield "espeak-ng is not installed (apt install espeak-ng): no song will hold speech."
+        without = "less of it" if people.find(assets / "voices") else "no song will hold speech"
+        yield f"espeak-ng is not installed (apt install espeak-ng): {without}."
 
 
 def _rendered(job: Job, jobs: int, hours: float) -> Iterator[dict[str, Any]]:

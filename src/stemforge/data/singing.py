@@ -1,4 +1,4 @@
-"""Singing: the words of a speech synthesizer, whose pitch and time are bent to a melody by WORLD.
+"""Singing: what a speech synthesizer or a recorded person says, its pitch and time bent to a melody by WORLD.
 
 Morise, Yokomori and Ozawa 2016, "WORLD: a vocoder-based high-quality speech synthesis system for real-time
 applications" (https://doi.org/10.1587/transinf.2015EDP7457), through the package pyworld.
@@ -7,6 +7,7 @@ applications" (https://doi.org/10.1587/transinf.2015EDP7457), through the packag
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from stemforge.data import speech
 from stemforge.data.extras import require
+from stemforge.data.people import Person
 from stemforge.data.players import Sound
 from stemforge.data.score import RATE, Note, Part
 
@@ -34,7 +36,7 @@ CONSONANT = 18
 class Singer:
     """A voice: who speaks, by how much its formants are higher, vibrato (semitones, Hz), slides (steps)."""
 
-    speaker: speech.Speaker
+    speaker: speech.Speaker | Person
     formants: float
     vibrato: float
     rate: float
@@ -50,24 +52,24 @@ class _Words(NamedTuple):
     rate: int
 
 
-def available() -> bool:
-    """Are the speech synthesizer and WORLD here?"""
-    return speech.available() and importlib.util.find_spec("pyworld") is not None
+def available(people: Sequence[Person] = ()) -> bool:
+    """Are somebody who speaks and WORLD here?"""
+    return (bool(people) or speech.available()) and importlib.util.find_spec("pyworld") is not None
 
 
-def draw_singer(rng: np.random.Generator) -> Singer:
+def draw_singer(rng: np.random.Generator, people: Sequence[Person] = ()) -> Singer:
     """A voice at random."""
     return Singer(
-        speech.draw_speaker(rng), float(rng.uniform(0.88, 1.18)), float(rng.uniform(0, 0.5)),
+        speech.draw_speaker(rng, people), float(rng.uniform(0.88, 1.18)), float(rng.uniform(0, 0.5)),
         float(rng.uniform(4.8, 6.4)), int(rng.integers(4, 24)),
     )  # fmt: skip
 
 
-def play(rng: np.random.Generator, part: Part, frames: int) -> Sound:
+def play(rng: np.random.Generator, part: Part, frames: int, people: Sequence[Person] = ()) -> Sound:
     """The melody of the part, sung: (frames, 2), both sides equal; now and then a second voice doubles the first."""
     sound = np.zeros((frames, 2), np.float32)
     for _ in range(int(rng.choice([1, 2, 3], p=[0.7, 0.2, 0.1]))):
-        singer, late = draw_singer(rng), int(rng.uniform(0, 0.02) * RATE)
+        singer, late = draw_singer(rng, people), int(rng.uniform(0, 0.02) * RATE)
         for notes in phrases(part.notes):
             sung = _sung(rng, singer, part, notes)
             start = round(notes[0].start * RATE) + late

@@ -12,6 +12,7 @@ from stemforge.data import speech
 from stemforge.data.catalogue import Catalogue
 from stemforge.data.compose import compose, recast
 from stemforge.data.midi import read_midi
+from stemforge.data.people import Person
 from stemforge.data.score import Part, Score, excerpt
 from stemforge.errors import InputError
 
@@ -19,8 +20,10 @@ SHORTEST, LONGEST = 75.0, 150.0
 """Seconds of a song."""
 HUMAN = 0.45
 """Share of songs from human MIDI, where there is any."""
-SPEECH = 0.1
-"""Share of songs with spoken words."""
+SPEECH, WITH_PEOPLE = 0.1, 0.3
+"""Share of songs with spoken words, and where there are recorded people with what they say or sing."""
+AS_SUNG = 0.3
+"""Of these, the share with recorded singing, where there is any."""
 MIN_NOTES = 0.3
 """Notes a second that a stem must have to be kept."""
 TOGETHER = 0.4
@@ -44,7 +47,7 @@ def draw_song(rng: np.random.Generator, catalogue: Catalogue, longest: float = L
             song = compose(rng, seconds, catalogue.split == "valid")
         song = _thinned(song)
         if song.seconds >= min(20, 0.8 * longest) and _lively(song):
-            return _with_speech(rng, song)
+            return _with_speech(rng, song, catalogue.people)
     raise InputError(f"no usable song in {ATTEMPTS} draws: the MIDI files are too empty. Add songs with several parts.")
 
 
@@ -91,7 +94,10 @@ def _lively(song: Score) -> bool:
     return len(song.stems()) >= 2 and _coverage(song) >= TOGETHER
 
 
-def _with_speech(rng: np.random.Generator, song: Score) -> Score:
-    if rng.random() >= SPEECH or not speech.available():
+def _with_speech(rng: np.random.Generator, song: Score, people: tuple[Person, ...]) -> Score:
+    if rng.random() >= (WITH_PEOPLE if people else SPEECH) or not (people or speech.available()):
         return song
-    return replace(song, parts=(*song.parts, speech.draw_part(rng, song.seconds)))
+    singers = [person for person in people if person.sings]
+    speaks = len(singers) < len(people) or speech.available()
+    sung = bool(singers) and (not speaks or rng.random() < AS_SUNG)
+    return replace(song, parts=(*song.parts, speech.draw_part(rng, song.seconds, sung)))

@@ -9,12 +9,13 @@ import numpy as np
 
 from stemforge.data import modal, singing, speech
 from stemforge.data.catalogue import Catalogue
+from stemforge.data.people import Person, somebody
 from stemforge.data.players import Sound, play_font, play_map, presets
-from stemforge.data.score import Part, folded
+from stemforge.data.score import Note, Part, folded
 from stemforge.data.synth import Patch, draw_patch, play_patch
 from stemforge.data.unpack import Map, draw_kit
 
-SAMPLED = {"bass": 0.55, "drums": 0.6, "guitar": 0.52, "piano": 0.42, "other": 0.33}
+SAMPLED = {"bass": 0.55, "drums": 0.6, "guitar": 0.6, "piano": 0.55, "other": 0.4}
 """Chance of a sampled pack where there is one."""
 MODELLED = {"guitar": 0.23, "piano": 0.2, "other": 0.12}
 """Chance of an instrument made for this part alone; in training songs only."""
@@ -27,17 +28,26 @@ SHARES = {"audiophob": 0.4, "salamander-6": 0.6, "salamander-10": 0.6, "salamand
           "headroom_decca": 0.7, "spanish_classical": 0.8, "alto_sax": 0.6, "mtg_alto_sax": 0.5, "mtg_tenor_sax": 0.5,
           "mtg_soprano_sax": 0.5, "mtg_baritone_sax": 0.5, "bear_sax": 0.5, "organ_clarinet": 0.5, "organ_flutes": 0.6,
           "organ_tremolo": 0.6, "organ_trombone": 0.5, "organ_violin": 0.5, "ironface": 0.5, "ironface_distorted": 0.4,
-          "tuba": 0.5}  # fmt: skip
+          "tuba": 0.5, "fsbs_direct": 0.6, "fsbs_clean": 0.6, "fsbs_jazz": 0.4, "fsbs_overdriven": 0.5,
+          "fsbs_distorted": 0.5, "power_chords": 2.0, "yamaha_classical": 0.8, "old_piano": 0.7, "vsco_upright": 0.8,
+          "fm_piano": 0.6, "synth_bass": 0.4, "fm_bass": 0.4, "synth_choir": 0.6, "synth_square": 0.6}  # fmt: skip
 """Weights of packs that differ from 1: small ones, and those that come as several maps."""
+TOGETHER_S = 0.04
+"""Notes that begin within this are one chord."""
 SHORT = ("cello_pizzicato", "guitar_banjo", "xylophone")
 """Packs of `other` that cannot hold a note: no pads for them."""
+CHORDS = ("power_chords",)
+"""Packs of which each sample is a whole chord: for power chords, of which they get the roots."""
 NO_KITS = (48, 56, 57, 58, 95)
 """Orchestral, sound-effect and marching kits."""
 
 
 @dataclass(frozen=True)
 class Voice:
-    """What plays a part: kind is map, font, synth, speech or singing; `label` goes into the manifest."""
+    """What plays a part: kind is map, font, synth, speech or singing; `label` goes into the manifest.
+
+    people: who may sing it, or the one who says it.
+    """
 
     kind: str
     label: str
@@ -47,17 +57,18 @@ class Voice:
     program: int = 0
     varispeed: float = 0.0
     patch: Patch | None = None
+    people: tuple[Person, ...] = ()
 
 
 def choose(rng: np.random.Generator, part: Part, catalogue: Catalogue, song: Path) -> Voice:
     """A voice for the part, as the split allows. `song`: a folder for maps that are made for this song."""
     if part.role == "speech":
-        return Voice("speech", "espeak-ng")
-    if part.role == "vowels" and rng.random() < WORDS and singing.available():
-        return Voice("singing", "sung words")
+        return _person(rng, part, catalogue)
+    if part.role == "vowels" and rng.random() < WORDS and singing.available(catalogue.people):
+        return Voice("singing", "sung words", people=catalogue.people)
     if part.role == "vowels":
         return Voice("synth", "sung vowels", patch=draw_patch(rng, "vowels"))
-    maps = catalogue.maps_of(part.stem)
+    maps = [made for made in catalogue.maps_of(part.stem) if part.role == "power" or made.name not in CHORDS]
     fonts = catalogue.fonts_of(part.stem)
     draw = rng.random()
     if maps and (draw < SAMPLED[part.stem] or not fonts):
@@ -71,6 +82,16 @@ def choose(rng: np.random.Generator, part: Part, catalogue: Catalogue, song: Pat
         patch = draw_patch(rng, part.role)
         return Voice("synth", f"synth {patch.wave}", patch=patch)
     return _preset(rng, part, catalogue, fonts)
+
+
+def _person(rng: np.random.Generator, part: Part, catalogue: Catalogue) -> Voice:
+    """Who says or sings what is heard as it was recorded; a program where nobody does, and now and then else."""
+    singing = part.name == "singing"
+    people = [person for person in catalogue.people if person.sings == singing]
+    if not people or (not singing and speech.available() and rng.random() >= speech.RECORDED):
+        return Voice("speech", "espeak-ng")
+    label = "recorded singing" if singing else "recorded speech"
+    return Voice("speech", label, people=(somebody(rng, people),))
 
 
 def _sampled(rng: np.random.Generator, part: Part, catalogue: Catalogue, maps: list[Map], song: Path) -> Voice:
@@ -132,15 +153,27 @@ def play(rng: np.random.Generator, voice: Voice, part: Part, frames: int) -> Sou
     if voice.map is not None:
         low, high = voice.map.low, voice.map.high
         shift = 0 if part.stem == "drums" else round(voice.varispeed)
-        fitting = part if part.stem == "drums" else _folded(part, low + max(shift, 0), high + min(shift, 0))
+        notes = roots(part) if voice.map.name in CHORDS else part
+        fitting = part if part.stem == "drums" else _folded(notes, low + max(shift, 0), high + min(shift, 0))
         return play_map(voice.map.path, fitting, frames, voice.varispeed)
     if voice.font is not None:
         return play_font(voice.font, voice.bank, voice.program, part, frames)
     if voice.patch is not None:
         return play_patch(rng, voice.patch, part, frames)
     if voice.kind == "singing":
-        return singing.play(rng, part, frames)
-    return speech.play(rng, part, frames)
+        return singing.play(rng, part, frames, voice.people)
+    return speech.play(rng, part, frames, voice.people[0] if voice.people else None)
+
+
+def roots(part: Part) -> Part:
+    """The part with the lowest of all notes that begin together."""
+    kept: list[Note] = []
+    for note in sorted(part.notes, key=lambda note: note.start):
+        if kept and note.start - kept[-1].start < TOGETHER_S:
+            kept[-1] = min(kept[-1], note, key=lambda one: one.key)
+        else:
+            kept.append(note)
+    return replace(part, notes=tuple(kept))
 
 
 def _folded(part: Part, low: int, high: int) -> Part:

@@ -1,10 +1,11 @@
-"""Speech in a song: phrases of plain words, spoken by espeak-ng and flite (apt), programs of their own."""
+"""Speech in a song: phrases of recorded people, or of espeak-ng and flite (apt), programs of their own."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from stemforge.data.people import Person, excerpt, somebody
 from stemforge.data.players import Sound
 from stemforge.data.score import RATE, Note, Part
 
@@ -39,6 +41,10 @@ VOICES = {
     "flite": ("kal16", "awb", "rms", "slt"),
 }
 """By program; those of flite are made from recordings of four people, and free."""
+RECORDED = 0.7
+"""Share of the voices that are recorded people, where there are any."""
+A_SECOND = 3
+"""Words, about."""
 
 
 @dataclass(frozen=True)
@@ -56,28 +62,32 @@ def available() -> bool:
     return shutil.which("espeak-ng") is not None
 
 
-def draw_speaker(rng: np.random.Generator) -> Speaker:
-    """A speaker at random; flite, where it is installed, in two of five draws."""
+def draw_speaker(rng: np.random.Generator, people: Sequence[Person] = ()) -> Speaker | Person:
+    """A speaker at random; of the programs flite, where it is installed, in two of five draws."""
+    if people and (not available() or rng.random() < RECORDED):
+        return somebody(rng, people)
     program = "flite" if shutil.which("flite") and rng.random() < 0.4 else "espeak-ng"
     voice = str(rng.choice(VOICES[program]))
     return Speaker(program, voice, int(rng.integers(20, 80)), int(rng.integers(60, 127)))
 
 
-def draw_part(rng: np.random.Generator, seconds: float) -> Part:
-    """A part of phrases."""
+def draw_part(rng: np.random.Generator, seconds: float, sung: bool = False) -> Part:
+    """A part of phrases, spoken or sung as they were recorded; sung ones are longer."""
     notes, now = [], float(rng.uniform(1, 8))
     while now < seconds - 3:
-        length = float(rng.uniform(1.5, 4.0))
+        length = float(rng.uniform(3.0, 9.0) if sung else rng.uniform(1.5, 4.0))
         notes.append(Note(now, length, 60, 100))
-        now += length + float(rng.exponential(3.0))
-    return Part("vocals", "speech", 54, tuple(notes), name="speech")
+        now += length + float(rng.exponential(1.5 if sung else 3.0))
+    return Part("vocals", "speech", 54, tuple(notes), name="singing" if sung else "speech")
 
 
-def play(rng: np.random.Generator, part: Part, frames: int) -> Sound:
-    """Each phrase from its start, cut at its length: (frames, 2), both sides equal."""
-    sound, speaker = np.zeros((frames, 2), np.float32), draw_speaker(rng)
+def play(rng: np.random.Generator, part: Part, frames: int, person: Person | None = None) -> Sound:
+    """Each phrase from its start, cut at its length: (frames, 2), both sides equal. person: instead of a program."""
+    sound, speaker = np.zeros((frames, 2), np.float32), person or draw_speaker(rng)
+    speed = float(2 ** (rng.uniform(-2, 2) / 12)) if person else 1.0
     for note in part.notes:
-        phrase = soxr.resample(*(spoken(rng, speaker, int(note.length * 3) + 1)), RATE).astype(np.float32)
+        words, rate = spoken(rng, speaker, int(note.length * A_SECOND) + 1)
+        phrase = soxr.resample(words, rate * speed, RATE).astype(np.float32)
         start = round(note.start * RATE)
         piece = phrase[: min(round(note.length * RATE), frames - start)]
         if len(piece) > 2000:
@@ -86,8 +96,10 @@ def play(rng: np.random.Generator, part: Part, frames: int) -> Sound:
     return sound
 
 
-def spoken(rng: np.random.Generator, speaker: Speaker, count: int) -> tuple[NDArray[np.float32], int]:
+def spoken(rng: np.random.Generator, speaker: Speaker | Person, count: int) -> tuple[NDArray[np.float32], int]:
     """So many words at random, (time,), and their sampling rate; a tenth of a second of silence when none is said."""
+    if isinstance(speaker, Person):
+        return excerpt(rng, speaker, count / A_SECOND)
     words = " ".join(rng.choice(WORDS.split(), size=count))
     with tempfile.TemporaryDirectory(prefix="stemforge-speech-") as folder:
         path = Path(folder) / "words.wav"
