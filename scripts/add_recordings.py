@@ -2,9 +2,10 @@
 
     python scripts/add_recordings.py CLONES OUT [NAME ...]
 
-CLONES holds clones (or unpacked packages), named as they are; `recordings.toml` lists what is taken of which, docs/data.md
-whose playing it is and under which licence. Written to OUT/<name>-<number>/<stem>.npy, 44.1 kHz stereo int16 at the usual
-level of the stem, with the licence beside it. The trainer puts them beside the stems of other songs.
+CLONES holds clones (or unpacked packages), named as they are; `recordings.toml` lists what is taken of which,
+docs/data.md whose playing it is and under which licence. Written to OUT/<name>-<number>/<stem>.npy, 44.1 kHz
+stereo int16 at the usual level of the stem, with the licence beside it. The trainer puts them beside the stems of
+other songs.
 """
 
 from __future__ import annotations
