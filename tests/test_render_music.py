@@ -8,7 +8,7 @@ import mido
 import numpy as np
 import pytest
 
-from stemforge.data import guitars, keyboards, melodies, rhythm
+from stemforge.data import guitars, keyboards, melodies, rhythm, songs
 from stemforge.data.compose import RANGE, REGISTERS, compose, recast
 from stemforge.data.harmony import KINDS, LOOPS, Chord, parse_loop, random_loop
 from stemforge.data.midi import read_midi, stem_of
@@ -274,3 +274,19 @@ def test_a_faster_song_is_shorter_throughout():
     assert fast.parts[0].notes == (Note(1, 0.5, 40, 90),)
     assert fast.parts[0].bends == ((1.0, 1.0),)
     assert fast.parts[0].controls == ((2.0, 7, 90),)
+
+
+def test_now_and_then_a_part_plays_in_another_octave():
+    """A bass higher, guitars lower or higher, pianos either way, about one part in twelve; the others never."""
+    note = (Note(1.0, 0.5, 50, 90),)
+    song = Score(
+        tuple(Part(stem, "comp", 0, note) for stem in ("bass", "drums", "guitar", "other", "piano")), 9.0, "x", {}
+    )
+    steps = {part.stem: [] for part in song.parts}
+    for seed in range(600):
+        for part in songs._moved(rng(seed), song).parts:
+            steps[part.stem].append(part.notes[0].key - 50)
+            assert (part.notes[0].start, part.notes[0].length) == (1.0, 0.5)
+    assert set(steps["drums"]) == set(steps["other"]) == {0}
+    assert (set(steps["bass"]), set(steps["guitar"]), set(steps["piano"])) == ({0, 12}, {0, -12, 12}, {0, -12, 12})
+    assert all(abs(np.mean(np.array(steps[stem]) != 0) - songs.MOVED) < 0.04 for stem in songs.OCTAVES)

@@ -13,7 +13,7 @@ from stemforge.data.catalogue import Catalogue
 from stemforge.data.compose import compose, recast
 from stemforge.data.midi import read_midi
 from stemforge.data.people import Person
-from stemforge.data.score import Part, Score, excerpt
+from stemforge.data.score import Part, Score, excerpt, transposed
 from stemforge.errors import InputError
 
 SHORTEST, LONGEST = 75.0, 150.0
@@ -24,6 +24,10 @@ SPEECH, WITH_PEOPLE = 0.1, 0.3
 """Share of songs with spoken words, and where there are recorded people with what they say or sing."""
 AS_SUNG = 0.3
 """Of these, the share with recorded singing, where there is any."""
+OCTAVES = {"bass": (12,), "guitar": (-12, -12, 12), "piano": (-12, 12)}
+"""Where parts are moved now and then, so that a stem is not known by its register."""
+MOVED = 0.08
+"""Share of these parts that are moved."""
 MIN_NOTES = 0.3
 """Notes a second that a stem must have to be kept."""
 TOGETHER = 0.4
@@ -45,7 +49,7 @@ def draw_song(rng: np.random.Generator, catalogue: Catalogue, longest: float = L
             song = _window(rng, recast(rng, _read(path)), seconds)
         else:
             song = compose(rng, seconds, catalogue.split == "valid")
-        song = _thinned(song)
+        song = _thinned(_moved(rng, song))
         if song.seconds >= min(20, 0.8 * longest) and _lively(song):
             return _with_speech(rng, song, catalogue.people)
     raise InputError(f"no usable song in {ATTEMPTS} draws: the MIDI files are too empty. Add songs with several parts.")
@@ -63,6 +67,15 @@ def _window(rng: np.random.Generator, song: Score, seconds: float) -> Score:
     cuts = [excerpt(song, float(start), seconds) for start in starts]
     best = max(cuts, key=_coverage)
     return replace(best, details={**best.details, "excerpt": round(float(starts[cuts.index(best)]), 2)})
+
+
+def _moved(rng: np.random.Generator, song: Score) -> Score:
+    """Now and then a bass plays high, a guitar low, a piano an octave from where it was written."""
+    parts = []
+    for part in song.parts:
+        moves = part.stem in OCTAVES and rng.random() < MOVED
+        parts.append(transposed(part, int(rng.choice(OCTAVES[part.stem]))) if moves else part)
+    return replace(song, parts=tuple(parts))
 
 
 def _thinned(song: Score) -> Score:
