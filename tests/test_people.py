@@ -135,7 +135,7 @@ def test_recorded_people_need_no_programs(tmp_path, monkeypatch):
 def test_songs_hold_more_voices_where_there_are_people(tmp_path, monkeypatch):
     """Their share of songs, and of sung phrases among them; without anybody no song has speech."""
     monkeypatch.setattr(speech.shutil, "which", lambda name: None)
-    song = Score((Part("bass", "bass", 33, (Note(0, 30, 40, 90),)),), 60.0, "x", {})
+    song = Score("x", 60.0, (Part("bass", "bass", 33, (Note(0, 30, 40, 90),)),))
     ann, bo = Person("ann", ()), Person("bo", (), sings=True)
 
     def names(*everybody):

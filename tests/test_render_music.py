@@ -279,9 +279,8 @@ def test_a_faster_song_is_shorter_throughout():
 def test_now_and_then_a_part_plays_in_another_octave():
     """A bass higher, guitars lower or higher, pianos either way, about one part in twelve; the others never."""
     note = (Note(1.0, 0.5, 50, 90),)
-    song = Score(
-        tuple(Part(stem, "comp", 0, note) for stem in ("bass", "drums", "guitar", "other", "piano")), 9.0, "x", {}
-    )
+    stems = ("bass", "drums", "guitar", "other", "piano")
+    song = Score("x", 9.0, tuple(Part(stem, "comp", 0, note) for stem in stems))
     steps = {part.stem: [] for part in song.parts}
     for seed in range(600):
         for part in songs._moved(rng(seed), song).parts:
