@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 import struct
 import sys
-import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
+from clones import entries
 
 KEYS = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
 SHARPS = {"": 0, "b": -1, "s": 1, "#": 1, "-": 1}
@@ -199,11 +199,7 @@ def read(clone: Path, layer: dict[str, Any]) -> Iterator[Region]:
 
 def main(clones: Path, assets: Path, names: list[str]) -> None:
     """Write every pack (or those named) whose clone is there."""
-    table = tomllib.loads(Path(__file__).with_name("packs.toml").read_text(encoding="utf-8"))
-    for name, pack in table.items():
-        clone = next((path for path in sorted(clones.iterdir()) if path.name.endswith(pack["clone"])), None)
-        if clone is None or (names and name not in names):
-            continue
+    for name, pack, clone in entries("packs.toml", clones, names):
         regions = [region for layer in pack.get("layers", [pack]) for region in read(clone, layer)]
         if not regions:
             raise SystemExit(f"no samples of '{name}' in {clone}: another version of that repository?")

@@ -10,14 +10,13 @@ other songs.
 
 from __future__ import annotations
 
-import re
 import sys
-import tomllib
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
+from clones import entries, files
 
 from stemforge.data import effects, levels
 from stemforge.data.score import RATE
@@ -53,15 +52,8 @@ def write(folder: Path, stem: str, sound: np.ndarray, licences: list[Path]) -> N
 
 def main(clones: Path, out: Path, names: list[str]) -> None:
     """Write the recordings of every entry (or those named) whose clone is there."""
-    table = tomllib.loads(Path(__file__).with_name("recordings.toml").read_text(encoding="utf-8"))
-    for name, entry in table.items():
-        clone = next((path for path in sorted(clones.iterdir()) if path.name.endswith(entry["clone"])), None)
-        if clone is None or (names and name not in names):
-            continue
-        found = [path for path in sorted(clone.glob(entry["files"])) if path.is_file()]
-        chosen = [path for path in found if not re.search(entry.get("skip", "(?!)"), path.name)]
-        if not chosen:
-            raise SystemExit(f"no recordings of '{name}' in {clone}: another version of it?")
+    for name, entry, clone in entries("recordings.toml", clones, names):
+        chosen = files(name, entry, clone)
         licences = [
             path for word in ("LICENSE*", "ATTRIBUTION*", "copyright") for path in sorted(clone.glob(f"**/{word}"))
         ]

@@ -10,11 +10,11 @@ ASSETS/voices/<kind>/<person>/, with the licence beside them.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
-import tomllib
 from pathlib import Path
+
+from clones import entries, files
 
 
 def put(source: Path, target: Path) -> None:
@@ -29,15 +29,8 @@ def put(source: Path, target: Path) -> None:
 
 def main(clones: Path, assets: Path, names: list[str]) -> None:
     """Link the voices of every entry (or those named) whose clone is there."""
-    table = tomllib.loads(Path(__file__).with_name("voices.toml").read_text(encoding="utf-8"))
-    for name, entry in table.items():
-        clone = next((path for path in sorted(clones.iterdir()) if path.name.endswith(entry["clone"])), None)
-        if clone is None or (names and name not in names):
-            continue
-        found = [path for path in sorted(clone.glob(entry["files"])) if path.is_file()]
-        chosen = [path for path in found if not re.search(entry.get("skip", "(?!)"), path.name)]
-        if not chosen:
-            raise SystemExit(f"no voices of '{name}' in {clone}: another version of that repository?")
+    for name, entry, clone in entries("voices.toml", clones, names):
+        chosen = files(name, entry, clone)
         licences = [*clone.glob("LICEN[SC]E*"), *clone.glob("[Rr][Ee][Aa][Dd][Mm][Ee]*")]
         people = set()
         for path in chosen:

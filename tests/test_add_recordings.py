@@ -59,7 +59,7 @@ def test_dry_takes_get_different_amplifiers(recordings, tmp_path):
 def test_without_what_is_named_the_script_says_so(recordings, tmp_path):
     """A clone of another version stops it."""
     (tmp_path / "clones/fretsonfire-songs-sectoid").mkdir(parents=True)
-    with pytest.raises(SystemExit, match="no recordings of 'sectoid'"):
+    with pytest.raises(SystemExit, match="no files of 'sectoid'"):
         recordings["main"](tmp_path / "clones", tmp_path / "out", [])
     table = tomllib.loads((SCRIPTS / "recordings.toml").read_text(encoding="utf-8"))
     assert all(entry["clone"] and entry["files"] and entry["stem"] in TARGETS for entry in table.values())

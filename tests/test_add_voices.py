@@ -53,7 +53,7 @@ def test_effects_are_left_out(voices, tmp_path):
     (person,) = people.find(tmp_path / "assets/voices")
     assert person.sings and [path.stem for path in person.files] == ["femalevoice_aa_F5"]
     (clone / "berklee/femalevoice_aa_F5.mp3").unlink()
-    with pytest.raises(SystemExit, match="no voices of 'berklee'"):
+    with pytest.raises(SystemExit, match="no files of 'berklee'"):
         voices["main"](tmp_path / "clones", tmp_path / "assets", [])
 
 
