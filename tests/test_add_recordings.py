@@ -56,10 +56,29 @@ def test_dry_takes_get_different_amplifiers(recordings, tmp_path):
     assert not np.array_equal(first[0], first[1]) and not np.array_equal(first[1], first[2])
 
 
+def test_tracks_of_a_song_become_its_stems(recordings, tmp_path):
+    """The first part that fits takes a track, tracks of a stem are added, one gain is for all; a folder is a song."""
+    entry = {"parts": {"vocals": "VOX", "drums": "KICK|HATS", "other": "."}}
+    tracks = {"a": {"KICK": 0.5, "HATS": 0.3, "VOX HATS": 0.2}, "b": {"PAD": 0.1}}
+    for song, found in tracks.items():
+        for name, level in found.items():
+            (tmp_path / song).mkdir(exist_ok=True)
+            length = RATE if name == "VOX HATS" else 2 * RATE
+            soundfile.write(tmp_path / song / f"{name}.wav", np.full((length, 2), level), RATE, subtype="FLOAT")
+    first, second = recordings["songs"](entry, sorted(tmp_path.glob("*/*.wav")))
+    assert {stem: sound.shape for stem, sound in first.items()} == dict.fromkeys(("drums", "vocals"), (2 * RATE, 2))
+    assert np.allclose(first["drums"], 0.8) and list(second) == ["other"]
+    assert np.allclose(first["vocals"][:RATE], 0.2) and not first["vocals"][RATE:].any()
+    recordings["write"](tmp_path / "out", first, [])
+    told = {stem: np.load(tmp_path / f"out/{stem}.npy")[0, 0] for stem in first}
+    assert told == {"drums": round(0.9 * 0.8 * 32767), "vocals": round(0.9 * 0.2 * 32767)}
+
+
 def test_without_what_is_named_the_script_says_so(recordings, tmp_path):
     """A clone of another version stops it."""
     (tmp_path / "clones/fretsonfire-songs-sectoid").mkdir(parents=True)
     with pytest.raises(SystemExit, match="no files of 'sectoid'"):
         recordings["main"](tmp_path / "clones", tmp_path / "out", [])
     table = tomllib.loads((SCRIPTS / "recordings.toml").read_text(encoding="utf-8"))
-    assert all(entry["clone"] and entry["files"] and entry["stem"] in TARGETS for entry in table.values())
+    for entry in table.values():
+        assert entry["clone"] and entry["files"] and set(entry.get("parts", [entry.get("stem")])) <= set(TARGETS)
