@@ -113,15 +113,53 @@ def test_one_slot_says_what_was_said_of_its_stem(name: str, detail: int):
 
 @pytest.mark.parametrize("before", [0, 3])
 def test_what_is_new_says_nothing_at_first(before: int):
-    """A network that gets local patterns, blocks of its own or hears across channels says what it said."""
+    """A network that gets a trunk, local patterns, blocks of its own or hears across channels says what it said."""
     old = awake(detail=before)
-    new = grown(old, replace(old.config, detail=3, across=True, apart=True))
+    new = grown(old, replace(old.config, detail=3, across=True, apart=True, trunk=1))
     torch.manual_seed(2)
     x, sigma = 0.1 * torch.randn(2, 3, 2, 900), torch.tensor([0.3, 2.0])[:, None, None]
     torch.testing.assert_close(new.separate(x.sum(1)), old.separate(x.sum(1)))
     torch.testing.assert_close(new.denoise(x, sigma), old.denoise(x, sigma))
-    assert new.config.detail == 3 and new.config.across and new.config.apart
+    assert new.config.detail == 3 and new.config.across and new.config.apart and new.config.trunk == 1
     assert grown(new, replace(old.config, detail=5)) is new and grown(old, old.config) is old
+
+
+FINE = {"n_fft": 258, "edges": [0, 20, 60], "pools": [[60, 100, 2], [100, 130, 2]]}
+
+
+@pytest.mark.parametrize("new", [{}, {"detail": 3, "across": True, "apart": True, "trunk": 1}])
+@pytest.mark.parametrize("splits", [(2, 2, 2), (1, 3, 2), (2, 1, 1)])
+def test_tokens_that_are_cut_say_what_they_said(splits: tuple[int, ...], new: dict):
+    """Separated, denoised and made stems are the same, with and without local patterns and two trunks."""
+    old = awake(**FINE, **new)
+    fine = grown(old, replace(old.config, splits=splits))
+    assert fine.sizes == {(2, 2, 2): [16, 4, 32, 8, 32, 3], (1, 3, 2): [20, 16, 16, 8, 32, 3],
+                          (2, 1, 1): [16, 4, 40, 35]}[splits]  # fmt: skip
+    torch.manual_seed(2)
+    x, sigma = 0.1 * torch.randn(2, 3, 2, 900), torch.tensor([[0.0, 0.3, 0.7], [0.2, 0.0, 1.0]])[..., None]
+    hidden, y = torch.tensor([[False, False, True], [True, False, False]]), x.sum(1)
+    torch.testing.assert_close(fine.separate(y), old.separate(y), rtol=1e-4, atol=1e-6)
+    for mixture in (None, y):
+        before = old.denoise(x, sigma, mixture=mixture, hidden=hidden)
+        torch.testing.assert_close(fine.denoise(x, sigma, mixture=mixture, hidden=hidden), before, rtol=1e-4, atol=1e-6)
+    activity = old(old.stft(y)).activity
+    torch.testing.assert_close(fine(fine.stft(y)).activity, activity, rtol=1e-4, atol=1e-5)
+    assert grown(fine, replace(old.config, splits=(3, 3, 3))) is fine
+    assert Forge.from_config(fine.to_config()).state_dict().keys() == fine.state_dict().keys()
+
+
+def test_a_network_of_finer_tokens_can_get_other_stems_and_one_slot():
+    """As one of a token a band."""
+    old = awake(**FINE, splits=(2, 2, 2))
+    new = moved(old, tuple(OLD[k] for k in (2, 0, 1)))
+    y = 0.1 * torch.randn(1, 2, 900)
+    torch.testing.assert_close(new.separate(y), old.separate(y)[:, [2, 0, 1]], rtol=1e-4, atol=1e-6)
+    one = awake(1, **FINE, splits=(2, 2, 2), names=["music"])
+    one.load_state_dict(alone(old.state_dict(), OLD, "drums", tops=2))
+    x, sigma = 0.1 * torch.randn(1, 1, 2, 900), torch.full((1, 1, 1), 0.4)
+    hidden = torch.tensor([[True, False, True]])
+    before = old.denoise(x.expand(-1, 3, -1, -1), sigma, hidden=hidden)[:, 1:2]
+    torch.testing.assert_close(one.denoise(x, sigma), before, rtol=1e-4, atol=1e-6)
 
 
 def test_the_trunk_of_one_slot_is_that_of_all():

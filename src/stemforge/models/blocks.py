@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional
+
+STRIDE, TRUNK_WIDTH, TRUNK_KERNEL = 4, 320, 7
+"""Frames of a token of the trunk, its width, and the taps of its convolutions."""
 
 
 def rotary(x: Tensor, base: float = 10000.0) -> Tensor:
@@ -114,14 +118,64 @@ class BandMixer(nn.Module):
         return x + mixed.view(batch, frames, bands, width).transpose(1, 2)
 
 
+class BandAttention(nn.Module):
+    """Multi-head attention over all bands of one frame. (batch, band, frame, width) -> same."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Residual branch included."""
+        qkv = rearrange(self.qkv(self.norm(x)), "b n t (k h w) -> k (b t) h n w", k=3, h=self.heads)
+        mixed = attend(*qkv.unbind(0))
+        added: Tensor = self.out(rearrange(mixed, "(b t) h n w -> b n t (h w)", b=len(x)))
+        return x + added
+
+
+class Trunk(nn.Module):
+    """What several frames have in common: one wider token for all bands of STRIDE frames. Says 0 until it is trained.
+
+    (batch, band, frame, width) -> same.
+    """
+
+    def __init__(self, layers: int, width: int, heads: int, bands: int) -> None:
+        super().__init__()
+        self.norm, wide = nn.LayerNorm(width), TRUNK_WIDTH
+        self.down = nn.Linear(bands * width, wide)
+        self.layers = nn.ModuleList(
+            nn.Sequential(TimeAttention(wide, heads), ConvMlp(wide, 2 * wide, TRUNK_KERNEL)) for _ in range(layers)
+        )
+        self.up = nn.Linear(wide, bands * width)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Residual branch included."""
+        bands, frames = x.shape[1:3]
+        joined = rearrange(self.norm(x), "b n t w -> b (n w) t")
+        slow = self.down(functional.avg_pool1d(joined, STRIDE, ceil_mode=True).mT)
+        for layer in self.layers:
+            slow = layer(slow)
+        said = rearrange(self.up(slow), "b t (n w) -> b n t w", n=bands)
+        added: Tensor = said.repeat_interleave(STRIDE, dim=2)[:, :, :frames]
+        return x + added
+
+
 class Block(nn.Module):
-    """Attention along time, gated convolution along time, mixer across bands. (batch, band, frame, width) -> same."""
+    """Attention along time, gated convolution along time, mixer across bands. (batch, band, frame, width) -> same.
+
+    rank: of the mixer; 0: bands attend to each other.
+    """
 
     def __init__(self, width: int, heads: int, hidden: int, kernel: int, bands: int, rank: int) -> None:
         super().__init__()
         self.attention = TimeAttention(width, heads)
         self.mlp = ConvMlp(width, hidden, kernel)
-        self.mixer = BandMixer(width, bands, rank)
+        self.mixer = BandMixer(width, bands, rank) if rank else BandAttention(width, heads)
 
     def forward(self, x: Tensor) -> Tensor:
         """Residual branches included."""
@@ -135,9 +189,9 @@ def stack(layers: int, *shape: int) -> nn.ModuleList:
     return nn.ModuleList(Block(*shape) for _ in range(layers))
 
 
-def through(x: Tensor, blocks: nn.ModuleList, norm: nn.LayerNorm) -> Tensor:
-    """(batch, band, frame, width) through all blocks and the norm that ends them."""
-    for block in blocks:
-        x = block(x)
+def through(x: Tensor, blocks: nn.ModuleList, norm: nn.LayerNorm, trunk: nn.Module | None = None) -> Tensor:
+    """(batch, band, frame, width) through all blocks and the norm that ends them; half way through the trunk."""
+    for k, block in enumerate(blocks):
+        x = block(x if trunk is None or k != len(blocks) // 2 else trunk(x))
     ended: Tensor = norm(x)
     return ended

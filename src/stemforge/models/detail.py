@@ -90,15 +90,31 @@ def silence(layer: nn.Module) -> None:
         nn.init.zeros_(weight)
 
 
-def read_levels(readers: nn.ModuleList, levels: Tensor, spans: list[tuple[int, int]]) -> Tensor:
+def divided(bands: list[int], splits: tuple[int, ...]) -> tuple[list[int], list[int]]:
+    """Of each token the band that it reads and the number of groups that it speaks of: whole runs, but for a rest.
+
+    bands: groups of each band; splits: into how many parts each is cut, () for none. Raises ValueError where a band is
+    too narrow for its parts.
+    """
+    parents, sizes = [], []
+    for band, (groups, parts) in enumerate(zip(bands, splits or (1,) * len(bands), strict=True)):
+        runs = [len(part) for part in torch.arange(-(-groups // RUN)).tensor_split(parts)]
+        if not all(runs):
+            raise ValueError(f"splits {parts}: a band of {groups} groups has {sum(runs)} runs of {RUN} at the most")
+        parents += [band] * parts
+        sizes += [RUN * count for count in runs[:-1]] + [groups - RUN * sum(runs[:-1])]
+    return parents, sizes
+
+
+def read_levels(readers: nn.ModuleList, levels: Tensor, spans: list[tuple[int, int]], tokens: int) -> Tensor:
     """What the tokens read of the power of each bin of each stem; nothing in the top band, which they read anyhow.
 
-    levels: (batch, stem, channel, frame, group); spans: first and last group of each band below the top. Returns
-    (batch, band, frame, width).
+    levels: (batch, stem, channel, frame, group); spans: first and last group of the band that each token below the top
+    reads; tokens: of a frame. Returns (batch, token, frame, width).
     """
     cuts = (levels[..., a:b].permute(0, 3, 1, 2, 4).flatten(2) for a, b in spans)
     read = torch.stack([linear(cut) for linear, cut in zip(readers, cuts, strict=True)], dim=1)
-    return functional.pad(read, (0, 0, 0, 0, 0, 1))
+    return functional.pad(read, (0, 0, 0, 0, 0, tokens - len(spans)))
 
 
 def stem_planes(levels: Tensor, mixture: Tensor | None, sigma: Tensor) -> Tensor:

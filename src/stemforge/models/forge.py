@@ -24,8 +24,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stemforge.models.blocks import stack, through
-from stemforge.models.detail import FLOOR, Across, Detail, read_levels, silence, stem_planes
+from stemforge.models.blocks import Trunk, stack, through
+from stemforge.models.detail import FLOOR, Across, Detail, divided, read_levels, silence, stem_planes
 from stemforge.models.forge_config import ForgeConfig, frozen
 from stemforge.models.products import mixed, power, scaled
 from stemforge.models.spatial import wiener
@@ -76,30 +76,36 @@ class Forge(nn.Module):
         self.low = c.edges[-1]
         self.spans = [(a, b) for a, b in zip(c.edges[:-1], c.edges[1:], strict=True)]
         self.pooled = sum((b - a) // k for a, b, k in c.pools)
-        sizes = [b - a for a, b in self.spans] + [self.pooled]
+        bands = [b - a for a, b in self.spans] + [self.pooled]
+        self.parents, self.sizes = divided(bands, c.splits)
+        sizes = self.sizes
+        below = [band for band in self.parents if band < len(self.spans)]
         planes = c.channels + 2 * (c.channels == 2)  # left, right, middle, side
         low, top = stems * c.channels * 2, stems * c.channels
-        self.read_mixture = nn.ModuleList(nn.Linear((planes + 2 * c.channels) * n, c.width) for n in sizes[:-1])
-        self.read_mixture.append(nn.Linear(planes * sizes[-1], c.width))
-        self.read_stems = nn.ModuleList(nn.Linear(low * n, c.width) for n in sizes[:-1])
-        self.read_stems.append(nn.Linear(top * sizes[-1], c.width))
+        mixed = [(planes + 2 * c.channels) * n for n in bands[:-1]] + [planes * bands[-1]]
+        shown = [low * n for n in bands[:-1]] + [top * bands[-1]]
+        self.read_mixture = nn.ModuleList(nn.Linear(mixed[band], c.width) for band in self.parents)
+        self.read_stems = nn.ModuleList(nn.Linear(shown[band], c.width) for band in self.parents)
         self.read_state = nn.Linear(stems * 10 + 1, c.width)
         self.read_prompt = nn.Linear(c.prompt_width, c.width, bias=False)
         self.band = nn.Parameter(torch.randn(len(sizes), 1, c.width) * 0.02)
         shape = (c.width, c.heads, c.hidden, c.kernel, len(sizes), c.rank)
         self.blocks, self.norm = stack(c.layers, *shape), nn.LayerNorm(c.width)
+        self.trunk = Trunk(c.trunk, c.width, c.heads, len(sizes)) if c.trunk else None
         self.write_masks = nn.ModuleList(nn.Linear(c.width, top * n) for n in sizes)
         self.write_gains = nn.ModuleList(nn.Linear(c.width, top * n) for n in sizes)
-        self.write_ratio = nn.ModuleList(nn.Linear(c.width, low * n) for n in sizes[:-1])
+        self.write_ratio = nn.ModuleList(nn.Linear(c.width, low * n) for n in sizes[: len(below)])
         self.write_activity = nn.Linear(len(sizes) * c.width, stems)
         if c.detail:
-            self.read_levels = nn.ModuleList(nn.Linear(stems * c.channels * n, c.width, bias=False) for n in sizes[:-1])
+            seen = (stems * c.channels * bands[band] for band in below)
+            self.read_levels = nn.ModuleList(nn.Linear(n, c.width, bias=False) for n in seen)
             self.mixture_detail = Detail(planes, c.detail, c.width, sizes, stems)
             self.stem_detail = Detail(c.channels + 3, c.detail, c.width, sizes, stems)
         if c.across:
             self.across = Across(c.width, sizes, stems)
         if c.apart:
             self.made_blocks, self.made_norm = stack(c.layers, *shape), nn.LayerNorm(c.width)
+            self.made_trunk = Trunk(c.trunk, c.width, c.heads, len(sizes)) if c.trunk else None
         self._start_small()
         self._set_curves()
 
@@ -216,11 +222,11 @@ class Forge(nn.Module):
         around = levels = None
         if mixture is not None:
             parts, around = self._mixture_features(mixture)
-            features = [read(x) for read, x in zip(self.read_mixture, parts, strict=True)]
+            features = [read(parts[band]) for read, band in zip(self.read_mixture, self.parents, strict=True)]
             batch, frames = mixture.shape[0], mixture.shape[2]
         if stems is not None and sigma is not None and hidden is not None:
             parts, levels = self._stem_features(stems)
-            shown = [read(x) for read, x in zip(self.read_stems, parts, strict=True)]
+            shown = [read(parts[band]) for read, band in zip(self.read_stems, self.parents, strict=True)]
             features = [a + b for a, b in zip(features, shown, strict=True)]
             batch, frames = stems.shape[0], stems.shape[3]
         if sigma is None or hidden is None:
@@ -231,9 +237,12 @@ class Forge(nn.Module):
             state = state + self.read_prompt(prompt.shape[-1] ** 0.5 * functional.normalize(prompt, dim=-1))[:, None]
         x = torch.stack([band + state for band in features], dim=1) + self.band
         if self.config.detail and levels is not None:
-            x = x + read_levels(self.read_levels, levels * ~hidden[:, :, None, None, None], self.spans)
-        own = self.config.apart and levels is not None
-        x = through(x, *((self.made_blocks, self.made_norm) if own else (self.blocks, self.norm)))
+            spans = [self.spans[band] for band in self.parents[: len(self.read_levels)]]
+            x = x + read_levels(self.read_levels, levels * ~hidden[:, :, None, None, None], spans, len(self.band))
+        if self.config.apart and levels is not None:
+            x = through(x, self.made_blocks, self.made_norm, self.made_trunk)
+        else:
+            x = through(x, self.blocks, self.norm, self.trunk)
         return self._write(x, levels is not None, self._past_tokens(x, around, levels, sigma))
 
     def _past_tokens(

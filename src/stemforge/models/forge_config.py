@@ -14,6 +14,9 @@ class ForgeConfig:
     spread: of the multichannel Wiener filter (`spatial.wiener`) that ends `Forge.separate` in stereo, up to the last
         edge; None: no filter.
     passes: pitches at which a separator lets the network hear a song, unless told otherwise (`separators.passes`).
+    splits: into how many parts each band is cut that tokens speak of, () for none: all tokens of a band read all of it.
+    rank: of the mixers across the bands; 0: bands attend to each other.
+    trunk: layers that look at several frames at once, half way through the blocks; 0: none.
     detail: local patterns that are read past the tokens (`detail.Detail`); 0: none.
     across: whether shown stems are read across their two channels (`detail.Across`); apart: by blocks of their own.
     text: name of the text encoder of the prompts it was trained with; "": it hears no prompts.
@@ -40,6 +43,8 @@ class ForgeConfig:
     gate: float | tuple[float, ...] = 1.0
     spread: float | None = 0.01
     passes: int = 1
+    splits: tuple[int, ...] = ()
+    trunk: int = 0
     detail: int = 0
     across: bool = False
     apart: bool = False

@@ -35,7 +35,9 @@ from stemforge.train.validate import excerpts, validate
 Trained: TypeAlias = Forge | Msdm | Isdm | Flows
 Pieces: TypeAlias = list[Float] | list[Batch]
 
-MAKING = ("read_stems.", "read_levels.", "write_gains.", "stem_detail.", "across.", "made_blocks.", "made_norm.")
+INNER = ("blocks.", "made_blocks.", "trunk.layers.", "made_trunk.layers.")
+"""Where the matrices are that Muon turns."""
+MAKING = ("read_stems.", "read_levels.", "write_gains.", "stem_detail.", "across.", "made_")
 """Weights of a Forge network that are read where a stem is shown, and never by a separation in one call."""
 
 
@@ -68,7 +70,7 @@ def optimizers_of(network: nn.Module, config: TrainConfig) -> list[torch.optim.O
         if config.learn == "making" and not name.startswith(MAKING):
             weight.requires_grad_(False)
             continue
-        inner = name.startswith(("blocks.", "made_blocks.")) and weight.ndim == 2 and not name.endswith("taps")
+        inner = name.startswith(INNER) and weight.ndim == 2 and not name.endswith("taps")
         (matrices if inner else others).append(weight)
     adam = torch.optim.AdamW(others, lr=config.rate, betas=(0.9, 0.98), weight_decay=config.weight_decay)
     if not matrices:

@@ -123,7 +123,7 @@ def adopt(run: Run, network: nn.Module) -> None:
     if isinstance(network, Forge) and _hears(run.network) and not _hears(network):
         unheard = {"read_prompt.weight": run.network.state_dict()["read_prompt.weight"]}
         begun = BROADEST if BROADEST in network.names else network.names[-1]
-        weights = alone(weights, network.names, begun) | unheard
+        weights = alone(weights, network.names, begun, network.parents.count(network.parents[-1])) | unheard
     elif isinstance(network, Forge) and network.names != run.network.names:
         weights = refitted(weights, network.names, run.network.names, run.network.state_dict())
     run.network.load_state_dict(weights)
