@@ -69,11 +69,11 @@ def test_no_mixture_reads_as_zero():
 
 
 def test_levels_are_read_band_by_band():
-    """Each lower band reads its own bins of all stems and channels; the top band nothing."""
+    """Each token of a lower band reads its bins of all stems and channels; the tokens of the top band nothing."""
     readers = torch.nn.ModuleList(torch.nn.Linear(2 * n, 3, bias=False) for n in (2, 4))
     levels = torch.randn(1, 2, 1, 5, 9)
-    read = read_levels(readers, levels, [(0, 2), (2, 6)])
-    assert read.shape == (1, 3, 5, 3) and not read[:, 2].any()
+    read = read_levels(readers, levels, [(0, 2), (2, 6)], 4)
+    assert read.shape == (1, 4, 5, 3) and not read[:, 2:].any()
     second = torch.cat([levels[0, 0, 0, :, 2:6], levels[0, 1, 0, :, 2:6]], dim=-1) @ readers[1].weight.T
     torch.testing.assert_close(read[0, 1], second)
 
