@@ -136,7 +136,7 @@ def closed(regions: list[Region]) -> list[Region]:
     reach = {}
     for keys, found in layers.items():
         rows = sorted(found)
-        for (softest, loudest), before in zip(rows, [(0, 0), *rows], strict=False):
+        for before, (softest, loudest) in pairwise([(0, 0), *rows]):
             last = (softest, loudest) == rows[-1]
             reach[keys, softest] = min(softest, before[1] + 1), 127 if last else loudest
     found = [(region, reach[(region.low, region.high), region.softest]) for region in regions]

@@ -35,7 +35,7 @@ def test_the_trunk_says_one_thing_to_several_frames(frames: int):
     assert torch.equal(trunk(x), x)
     torch.nn.init.normal_(trunk.up.weight)
     said = trunk(x) - x
-    first = said[:, :, : len(range(0, min(STRIDE, frames)))]
+    first = said[:, :, :STRIDE]
     torch.testing.assert_close(first, first[:, :, :1].expand_as(first))
     other = x.clone()
     other[:, 1, -1, 0] += 1

@@ -8,6 +8,7 @@ A file may be a word or an hour; every format that soundfile reads will do.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,22 +54,19 @@ def excerpt(rng: np.random.Generator, person: Person, seconds: float) -> tuple[N
 
     Less where there is no more, a tenth of a second of silence where nothing can be read.
     """
-    pieces, rate = list[NDArray[np.float32]](), 0
+    sound, rate = np.zeros(0, np.float32), 0
     for _ in range(TRIES):
         path = person.files[int(rng.integers(len(person.files)))]
-        missing = seconds - sum(len(piece) for piece in pieces) / rate if rate else seconds
-        try:
+        with suppress(soundfile.SoundFileError):
             info = soundfile.info(path)
             if rate in (0, info.samplerate):
-                count = min(info.frames, round(missing * info.samplerate))
+                count = min(info.frames, round(seconds * info.samplerate) - len(sound))
                 start = int(rng.integers(info.frames - count + 1))
                 piece, rate = soundfile.read(path, count, start, dtype="float32", always_2d=True)
-                pieces.append(_eased(piece.mean(axis=1), rate))
-        except soundfile.SoundFileError:
-            continue
-        if rate and sum(len(piece) for piece in pieces) >= seconds * rate - 1:
+                sound = np.concatenate([sound, _eased(piece.mean(axis=1), rate)])
+        if rate and len(sound) == round(seconds * rate):
             break
-    return (np.concatenate(pieces), rate) if pieces else (np.zeros(2205, np.float32), 22050)
+    return (sound, rate) if len(sound) else (np.zeros(2205, np.float32), 22050)
 
 
 def _eased(piece: NDArray[np.float32], rate: int) -> NDArray[np.float32]:

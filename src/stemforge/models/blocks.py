@@ -62,23 +62,23 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return mixed
 
 
-class TimeAttention(nn.Module):
-    """Multi-head attention over all frames of one band. (batch, frame, width) -> same."""
+class Attention(nn.Module):
+    """Multi-head attention over all places of a row. (row, place, width) -> same. ordered: places have a position."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, *, ordered: bool) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.ordered = heads, ordered
         self.norm = nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Residual branch included."""
-        batch, frames, width = x.shape
-        qkv = self.qkv(self.norm(x)).view(batch, frames, 3, self.heads, width // self.heads)
+        rows, places, width = x.shape
+        qkv = self.qkv(self.norm(x)).view(rows, places, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = attend(rotary(q), rotary(k), v)
-        added: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, frames, width))
+        mixed = attend(rotary(q), rotary(k), v) if self.ordered else attend(q, k, v)
+        added: Tensor = self.out(mixed.transpose(1, 2).reshape(rows, places, width))
         return x + added
 
 
@@ -118,22 +118,16 @@ class BandMixer(nn.Module):
         return x + mixed.view(batch, frames, bands, width).transpose(1, 2)
 
 
-class BandAttention(nn.Module):
-    """Multi-head attention over all bands of one frame. (batch, band, frame, width) -> same."""
+class BandAttention(Attention):
+    """Attention over all bands of one frame. (batch, band, frame, width) -> same."""
 
     def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm = nn.LayerNorm(width)
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.out = nn.Linear(width, width, bias=False)
+        super().__init__(width, heads, ordered=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Residual branch included."""
-        qkv = rearrange(self.qkv(self.norm(x)), "b n t (k h w) -> k (b t) h n w", k=3, h=self.heads)
-        mixed = attend(*qkv.unbind(0))
-        added: Tensor = self.out(rearrange(mixed, "(b t) h n w -> b n t (h w)", b=len(x)))
-        return x + added
+        mixed = super().forward(rearrange(x, "b n t w -> (b t) n w"))
+        return rearrange(mixed, "(b t) n w -> b n t w", b=len(x))
 
 
 class Trunk(nn.Module):
@@ -147,7 +141,8 @@ class Trunk(nn.Module):
         self.norm, wide = nn.LayerNorm(width), TRUNK_WIDTH
         self.down = nn.Linear(bands * width, wide)
         self.layers = nn.ModuleList(
-            nn.Sequential(TimeAttention(wide, heads), ConvMlp(wide, 2 * wide, TRUNK_KERNEL)) for _ in range(layers)
+            nn.Sequential(Attention(wide, heads, ordered=True), ConvMlp(wide, 2 * wide, TRUNK_KERNEL))
+            for _ in range(layers)
         )
         self.up = nn.Linear(wide, bands * width)
         nn.init.zeros_(self.up.weight)
@@ -173,7 +168,7 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int, hidden: int, kernel: int, bands: int, rank: int) -> None:
         super().__init__()
-        self.attention = TimeAttention(width, heads)
+        self.attention = Attention(width, heads, ordered=True)
         self.mlp = ConvMlp(width, hidden, kernel)
         self.mixer = BandMixer(width, bands, rank) if rank else BandAttention(width, heads)
 
