@@ -87,6 +87,9 @@ def test_manifest_and_report_agree_with_the_songs(rendered):
     assert 0 <= report["share_of_time_with_4_stems"] <= report["share_of_time_with_2_stems"] <= 1
     for stem, found in report["stems"].items():
         assert found["songs"] == sum(stem in row["stems"] for row in rows)
+    cuts = [(row, stem) for row in rows for stem, made in row["stems"].items() if made["cut_hz"]]
+    assert cuts
+    assert all("bass" in row["stems"] and stem in ("piano", "other") for row, stem in cuts)
 
 
 def test_two_processes_give_the_same_bytes(assets, rendered, tmp_path):

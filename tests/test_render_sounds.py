@@ -270,6 +270,24 @@ def test_random_effects_keep_length_and_stay_finite(stem):
         assert np.abs(made).max() > 1e-3
 
 
+def test_lows_are_cut_by_18_db_an_octave():
+    """A cut at 60 Hz: 9 dB there, 18 dB more an octave of two below, nothing at 2 kHz; 0 Hz leaves the very samples."""
+
+    def loss(hz: float) -> float:
+        sound = np.repeat(tone(hz)[:, None], 2, axis=1)
+        cut = effects.without_lows(sound, 60.0)
+        return float(20 * np.log10(np.std(sound[RATE // 2 :]) / np.std(cut[RATE // 2 :])))
+
+    assert loss(60.0) == pytest.approx(9.0, abs=0.5)
+    assert loss(15.0) - loss(30.0) == pytest.approx(18.0, abs=3.0)
+    assert loss(2000.0) == pytest.approx(0.0, abs=0.1)
+    sound = np.stack([tone(220.0), tone(330.0)], axis=1)
+    assert effects.without_lows(sound, 0.0) is sound
+    drawn = [effects.draw_cut(rng(seed)) for seed in range(200)]
+    assert 70 < sum(cut_hz == 0 for cut_hz in drawn) < 130
+    assert all(cut_hz == 0 or 40 <= cut_hz <= 90 for cut_hz in drawn)
+
+
 def test_pan_and_width():
     """Full left leaves the right side silent, width 0 is mono, and pan 0 with width 1 changes nothing."""
     sound = np.stack([tone(220.0), tone(330.0)], axis=1)

@@ -16,6 +16,8 @@ from stemforge.data.score import RATE
 Chain = list[tuple[str, dict[str, float]]]
 RUMBLE = {"bass": (25, 45), "drums": (20, 40), "guitar": (60, 130), "piano": (25, 80), "other": (40, 150),
           "vocals": (60, 140)}  # fmt: skip
+CUT = ("piano", "other")
+"""Stems that lose their lows beside a bass; guitars have few."""
 
 
 def draw_chain(rng: np.random.Generator, stem: str, role: str, program: int, sampled: bool) -> Chain:
@@ -42,6 +44,11 @@ def draw_chain(rng: np.random.Generator, stem: str, role: str, program: int, sam
     if rng.random() < 0.05:
         chain.append(("LowpassFilter", {"cutoff_frequency_hz": float(rng.uniform(4000, 12000))}))
     return chain
+
+
+def draw_cut(rng: np.random.Generator) -> float:
+    """Where an engineer cuts off the lows of a stem beside a bass, in Hz; 0, for nowhere, half of the time."""
+    return float(rng.uniform(40, 90)) if rng.random() < 0.5 else 0.0
 
 
 def _amplifier(rng: np.random.Generator, role: str, program: int, sampled: bool) -> Chain:
@@ -142,6 +149,11 @@ def apply(chain: Chain, sound: NDArray[np.float32]) -> NDArray[np.float32]:
     pedalboard: Any = require("pedalboard")
     board = pedalboard.Pedalboard([getattr(pedalboard, name)(**settings) for name, settings in chain])
     return np.ascontiguousarray(board(np.ascontiguousarray(sound.T), RATE).T, dtype=np.float32)
+
+
+def without_lows(sound: NDArray[np.float32], cut_hz: float) -> NDArray[np.float32]:
+    """Less by 9 dB at cut_hz and by 18 dB an octave below; nothing happens at 0."""
+    return apply([("HighpassFilter", {"cutoff_frequency_hz": cut_hz})] * 3 if cut_hz else [], sound)
 
 
 def placed(sound: NDArray[np.float32], pan: float, width: float) -> NDArray[np.float32]:

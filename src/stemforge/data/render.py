@@ -67,13 +67,19 @@ def render_song(catalogue: Catalogue, seed: int, index: int, longest: float = LO
     wanted = {stem: levels.draw_level(rng, stem) for stem in STEMS if stem in stems}
     if "drums" in stems and rng.random() < 0.8:
         stems["drums"] = levels.tamed(stems["drums"], float(rng.uniform(13, 20)))
+    cuts = {stem: effects.draw_cut(rng) for stem in effects.CUT if stem in stems and "bass" in stems}
+    stems |= {stem: effects.without_lows(stems[stem], cut_hz) for stem, cut_hz in cuts.items()}
     stems = {stem: levels.to_level(stems[stem], wanted[stem]) for stem in wanted}
     stems = {stem: _faded(sound) for stem, sound in stems.items() if np.isfinite(levels.active_rms(sound))}
     gain = levels.common_gain(stems)
     whole = {stem: np.round(sound * gain * 32767).astype(np.int16) for stem, sound in stems.items()}
     lines = [(part.stem, line) for part, (_, line) in zip(song.parts, rows, strict=True)]
     made = {
-        stem: {"level_db": round(wanted[stem], 2), "parts": [line for owner, line in lines if owner == stem]}
+        stem: {
+            "level_db": round(wanted[stem], 2),
+            "cut_hz": round(cuts.get(stem, 0.0), 1),
+            "parts": [line for owner, line in lines if owner == stem],
+        }
         for stem in whole
     }
     return whole, {
