@@ -19,6 +19,7 @@ from stemforge.train.levels import TASKS
 
 PRECISIONS = ("bf16-mixed", "16-mixed", "32-true")
 COUNTS = ("steps", "accumulate", "validate_every", "save_every", "excerpts")
+CHANCES = ("remix", "left_out", "augment", "damaged", "caption_dropout")
 
 
 def shipped() -> dict[str, Path]:
@@ -98,6 +99,9 @@ def _in_range(config: TrainConfig, path: Path) -> None:
             raise UsageError(f"config '{path}': {key} = {getattr(config, key)}: give 1 or more.")
     if not 0 < config.seconds < math.inf:
         raise UsageError(f"config '{path}': seconds = {config.seconds:g}: give more than 0.")
+    for key in CHANCES:
+        if not 0 <= getattr(config, key) <= 1:
+            raise UsageError(f"config '{path}': {key} = {getattr(config, key):g}: give a number from 0 to 1.")
     shares = config.shares
     if len(shares) != len(TASKS) or not all(isinstance(x, int | float) and x >= 0 for x in shares) or not sum(shares):
         raise UsageError(f"config '{path}': shares = {list(shares)}: give {len(TASKS)} numbers from 0 on, not all 0.")

@@ -173,7 +173,7 @@ class Forge(nn.Module):
     def _mixture_features(self, mixture: Tensor) -> tuple[list[Tensor], Tensor]:
         """What each band reads, and the logarithms among it as (batch, plane, frame, group)."""
         planes, wave = self._planes(mixture / self.data_curve)  # (batch, plane, frame, frequency)
-        logs = (self.pool(planes) + FLOOR).log()
+        logs = (self.pool(planes) + self.config.floor).log()
         squashed = wave * (-0.35 * logs[:, -wave.shape[1] :, :, : self.low]).exp()
         parts, logs = torch.cat([squashed.real, squashed.imag], dim=1), 0.25 * logs
         cuts = [torch.cat([logs[..., a:b], parts[..., a:b]], dim=1) for a, b in self.spans] + [logs[..., self.low :]]

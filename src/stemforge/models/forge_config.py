@@ -10,6 +10,8 @@ from typing import Any
 class ForgeConfig:
     """What shapes a Forge network. Edges are bins of the STFT; pools are (first bin, last bin, bins a group).
 
+    floor: power, beside that of music at each frequency, below which a mixture reads as silence: what coders leave out
+        is then no louder a sign than what is quiet.
     gate: power of the chance that a stem sounds by which its share is multiplied, one for all or each; 1 in training.
     spread: of the multichannel Wiener filter (`spatial.wiener`) that ends `Forge.separate` in stereo, up to the last
         edge; None: no filter.
@@ -40,6 +42,7 @@ class ForgeConfig:
     spectrum_hz: tuple[float, ...] = (30.0, 100.0, 400.0, 1500.0, 5000.0, 12000.0, 20000.0)
     spectrum_db: tuple[float, ...] = (-10.0, -8.0, -14.0, -24.0, -34.0, -41.0, -50.0)
     whitening: float = 0.5
+    floor: float = 1e-6
     gate: float | tuple[float, ...] = 1.0
     spread: float | None = 0.01
     passes: int = 1
@@ -49,6 +52,10 @@ class ForgeConfig:
     across: bool = False
     apart: bool = False
     text: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.floor > 0:
+            raise ValueError(f"floor = {self.floor}: give more than 0")
 
 
 def frozen(value: Any) -> Any:  # noqa: ANN401 (whatever JSON holds)

@@ -98,6 +98,12 @@ def _htdemucs(config: dict[str, Any]) -> nn.Module:
     return HtDemucs(config)
 
 
+def _peer(config: dict[str, Any]) -> nn.Module:
+    from stemforge.models.peers import Peer
+
+    return Peer.from_config(config)
+
+
 ARCHITECTURES: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
     "forge": _forge,
     "msdm-unet": _msdm,
@@ -105,6 +111,8 @@ ARCHITECTURES: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
     "spleeter": _spleeter,
     "htdemucs": _htdemucs,
     "glow": _glow,
+    "conv-tasnet": _peer,
+    "hdemucs": _peer,
 }
 
 LARGEST = 1 << 24

@@ -35,6 +35,7 @@ class TrainConfig:
     remix: float = 0.5
     left_out: float = 0.35
     augment: float = 1.0
+    damaged: float = 0.2
     caption_dropout: float = 0.1
     validate_every: int = 500
     save_every: int = 250

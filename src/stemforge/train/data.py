@@ -19,6 +19,7 @@ from torch import Tensor
 
 from stemforge.errors import InputError
 from stemforge.train import layouts
+from stemforge.train.damage import damaged
 from stemforge.train.files import Float, Quarantine, Stem, StemFile, stem_of
 from stemforge.train.layouts import Wanted
 from stemforge.train.levels import MADE, SOUNDS, TASKS, Task, levels_of, sigmas_of
@@ -36,12 +37,14 @@ class Variety:
 
     remix: chance that an item is put together from several songs. left_out: chance that it loses one or two stems,
     `other` twice as often as each of the rest. augment: 0 to 1, scales how often stems are driven, equalised and
-    widened and how far their levels move; at 0 crops are as they are on the disk, for all tasks.
+    widened and how far their levels move; at 0 crops are as they are on the disk, for all tasks. damaged: chance that
+    an item is a mono, loud, clipped, lo-fi or coded copy (`damage`), scaled by augment too.
     """
 
     remix: float = 0.5
     left_out: float = 0.35
     augment: float = 1.0
+    damaged: float = 0.2
 
 
 @dataclass(frozen=True)
@@ -228,6 +231,8 @@ class Crops:
             weights = np.array([2.0 if name == "other" else 1.0 for name in self.names])
             count = min(int(rng.integers(1, 3)), len(item) - 1)
             item[rng.choice(len(item), count, replace=False, p=weights / weights.sum())] = 0
+        if rng.random() < amount * self.variety.damaged:
+            item[:] = damaged(item, self.rate, rng)
 
     def _remix(self, item: Float, rng: np.random.Generator) -> None:
         for k, name in enumerate(self.names):

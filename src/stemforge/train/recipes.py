@@ -5,6 +5,7 @@ forge that learns to make stems only; score: minus the loss on fixed crops
 forge with prompts   captioned mixtures in one slot, see `captioned`; score: minus the loss on fixed crops
 msdm-unet, isdm-unet   as published, see `diffusion`; score: minus the loss on fixed windows with fixed noise
 glow    as published, see `flow`; score: minus the loss on fixed pieces
+conv-tasnet, hdemucs   separation on the crops of forge, see `waveform`, Adam; score: active SI-SDR improvement in dB
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from stemforge.errors import UsageError
 from stemforge.models.forge import Forge
 from stemforge.models.glow import Flows
 from stemforge.models.msdm import Isdm, Msdm
+from stemforge.models.peers import Peer
 from stemforge.models.registry import ARCHITECTURES
 from stemforge.train import loss
 from stemforge.train.captioned import CaptionedCrops
@@ -31,8 +33,9 @@ from stemforge.train.flow import Pieces as FlowPieces
 from stemforge.train.flow import flow_loss
 from stemforge.train.loss import denoising_loss, separation_loss
 from stemforge.train.validate import excerpts, validate
+from stemforge.train.waveform import waveform_loss
 
-Trained: TypeAlias = Forge | Msdm | Isdm | Flows
+Trained: TypeAlias = Forge | Msdm | Isdm | Flows | Peer
 Pieces: TypeAlias = list[Float] | list[Batch]
 
 INNER = ("blocks.", "made_blocks.", "trunk.layers.", "made_trunk.layers.")
@@ -62,7 +65,7 @@ def optimizers_of(network: nn.Module, config: TrainConfig) -> list[torch.optim.O
     Networks without blocks of this kind get the Adam of their authors. What is not to be learned asks for no gradient.
     """
     if not isinstance(network, Forge):
-        momenta = (0.9, 0.999) if isinstance(network, Flows) else (0.9, 0.99)
+        momenta = (0.9, 0.999) if isinstance(network, Flows | Peer) else (0.9, 0.99)
         return [torch.optim.Adam(network.parameters(), lr=config.rate, betas=momenta)]
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
@@ -106,10 +109,11 @@ def batches_of(songs: list[Song], network: Trained, config: TrainConfig, seed: i
         shares = shares if sum(shares) else (0.0, 0.0, 1.0, 0.0, 0.0)
         dropout, varied = config.caption_dropout, config.augment > 0
         return CaptionedCrops(songs, network.config, config.seconds, count, seed, shares, dropout, varied)
-    if isinstance(network, Forge):
+    if isinstance(network, Forge | Peer):
         level, channels = network.config.level_db, network.channels
-        variety = Variety(config.remix, config.left_out, config.augment)
-        return Crops(songs, names, network.rate, config.seconds, count, seed, config.shares, level, channels, variety)
+        tasks = config.shares if isinstance(network, Forge) else (1.0, 0.0, 0.0, 0.0, 0.0)
+        variety = Variety(config.remix, config.left_out, config.augment, config.damaged)
+        return Crops(songs, names, network.rate, config.seconds, count, seed, tasks, level, channels, variety)
     if isinstance(network, Flows):
         return FlowPieces(songs, names, network.rate, config.seconds, count, seed, config.augment)
     return Windows(songs, names, network.config.samples, count, seed)
@@ -122,6 +126,8 @@ def loss_of(network: Trained, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor
         return flow_loss(network, batch.stems, _drawn(batch, _uniform))
     if isinstance(network, Forge) and batch.task == "separate" and mixture is not None:
         return separation_loss(network, mixture, batch.stems)
+    if isinstance(network, Peer):
+        return waveform_loss(network, batch.stems.sum(dim=1), batch.stems)
     noise = _drawn(batch, network.noise)
     if isinstance(network, Forge):
         return denoising_loss(network, batch.stems, batch.sigma, batch.hidden, mixture, noise, batch.prompt)
@@ -143,7 +149,7 @@ def _uniform(like: Tensor, generator: torch.Generator) -> Tensor:
 def pieces_of(songs: list[Song], network: Trained, config: TrainConfig) -> Pieces:
     """What the network is scored on: `config.excerpts` pieces, always the same."""
     separates = isinstance(network, Forge) and not network.config.text
-    if separates and config.learn == "all":
+    if isinstance(network, Peer) or (separates and config.learn == "all"):
         return excerpts(songs, network.names, network.rate, config.excerpts, network.channels)
     batches = batches_of(songs, network, replace(config, caption_dropout=0.0), seed=1)
     size = max(1, config.batch_size // 2) if separates else config.batch_size  # of tasks without a mixture
@@ -153,7 +159,7 @@ def pieces_of(songs: list[Song], network: Trained, config: TrainConfig) -> Piece
 @torch.no_grad()
 def scores_of(network: Trained, pieces: Pieces) -> Mapping[str, float]:
     """Figures of the network on these pieces, in evaluation mode."""
-    if isinstance(network, Forge) and not isinstance(pieces[0], Batch):
+    if isinstance(network, Forge | Peer) and not isinstance(pieces[0], Batch):
         return validate(network, pieces)
     device = next(network.parameters()).device
     if isinstance(network, Forge) and network.config.text:

@@ -9,6 +9,7 @@ import torch
 
 from stemforge.audio.metrics import active_gains
 from stemforge.models.forge import Forge
+from stemforge.models.peers import Peer
 from stemforge.train.data import Song
 from stemforge.train.files import Float
 
@@ -26,11 +27,11 @@ def excerpts(songs: list[Song], names: tuple[str, ...], rate: int, count: int, c
 
 
 @torch.no_grad()
-def validate(network: Forge, pieces: list[Float]) -> Mapping[str, float]:
+def validate(network: Forge | Peer, pieces: list[Float]) -> Mapping[str, float]:
     """Mean active SI-SDR improvement in dB of each stem over the windows of all pieces, and their mean as `all`."""
     gains: dict[str, list[float]] = {}
     for piece in pieces:
-        mixture = torch.from_numpy(piece.sum(0)[None]).to(network.data_curve.device)
+        mixture = torch.from_numpy(piece.sum(0)[None]).to(next(network.parameters()).device)
         estimates = network.separate(mixture)[0].float().cpu().numpy()
         refs, ests = (
             {name: x.mean(0).astype(np.float64) for name, x in zip(network.names, stems, strict=True)}
