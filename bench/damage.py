@@ -1,5 +1,6 @@
 """What do copies as they reach listeners cost: mono, loud, clipped, lo-fi, coded?
 
+    python bench/damage.py SONGS [--checkpoint forge] [--seconds 12] [--first N]
 
 SONGS: folders with a file a stem. The middle of each is damaged (`stemforge.train.damage`), stems with it, and taken
 apart. Printed are active SI-SDR improvements in dB, of every stem and of all, and how far the copy is from the song.

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -33,9 +32,8 @@ SHORT = (20, 60)
 def trained(config: str, steps: int, out: Path, args: argparse.Namespace) -> float:
     """Processor seconds of a run of so many steps."""
     often = [f"{key}={max(1, steps // 5)}" for key in ("validate_every", "save_every")]
-    tasks = [] if config in ("conv-tasnet", "hdemucs") else ["shares=[1, 0, 0, 0, 0]"]
-    words = [STEMFORGE, "train", config, f"steps={steps}", *often, *tasks, *args.changes, "--data", str(args.data)]
-    words += ["--valid", str(args.valid), "--out", str(out), "--device", "cpu", "--quiet"]
+    words = [STEMFORGE, "train", config, f"steps={steps}", "shares=[1, 0, 0, 0, 0]", *often, *args.changes]
+    words += ["--data", str(args.data), "--valid", str(args.valid), "--out", str(out), "--device", "cpu", "--quiet"]
     return measure(words, threads=1)[2]
 
 
@@ -98,7 +96,6 @@ def main() -> None:
     way.add_argument("runs", type=Path, nargs="+")
     way.set_defaults(act=table)
     args = parser.parse_args()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     args.act(args)
 
 
