@@ -19,7 +19,7 @@ from torch import Tensor
 
 from stemforge.errors import InputError
 from stemforge.train import layouts
-from stemforge.train.damage import damaged
+from stemforge.train.damage import damaged, stood
 from stemforge.train.files import Float, Quarantine, Stem, StemFile, stem_of
 from stemforge.train.layouts import Wanted
 from stemforge.train.levels import MADE, SOUNDS, TASKS, Task, levels_of, sigmas_of
@@ -224,7 +224,7 @@ class Crops:
             if rng.random() < amount * 0.5:
                 stem[:] = equalised(stem, self.rate, rng)
             if rng.random() < amount * 0.2 and len(stem) == 2:
-                stem[:] = widened(stem, rng.uniform(0, 1.5))
+                stem[:] = stood(stem[None], rng.uniform(0, 1.5), 0.0)[0]
             level_db, sign = rng.uniform(-reach, reach) + amount * LOUDER.get(name, 0.0), rng.choice((-1.0, 1.0))
             stem *= np.float32(10 ** (level_db / 20) * sign if amount else 1.0)
         if rng.random() < self.variety.left_out:
@@ -280,9 +280,3 @@ def driven(x: Float, rate: int, rng: np.random.Generator) -> Float:
     spectrum = torch.fft.rfft(y) / (1 + (hz / rng.uniform(3500, 9000)) ** 4)
     out: Float = torch.fft.irfft(spectrum, n=x.shape[-1]).numpy()
     return out * np.float32(level / (np.sqrt(np.mean(out[:, ::4] ** 2)) + 1e-9))
-
-
-def widened(x: Float, width: float) -> Float:
-    """Stereo (2, time) with its side signal scaled by `width`: 0 is mono."""
-    middle, side = x.mean(0), (x[0] - x[1]) * np.float32(0.5 * width)
-    return np.stack([middle + side, middle - side])
