@@ -48,8 +48,9 @@ score: env  ## DIR=songs [CHECKPOINT=name] [STEPS=n]: add the stems of each song
 	@test -n "$(DIR)" || { echo "say make score DIR=folder, with one folder a song and one file a stem in it" >&2; exit 2; }
 	$(EVALUATE)
 
-bench: dev-env  ## time and memory of `stemforge separate`
+bench: dev-env  ## time and memory of `stemforge separate`; with PEERS=RUNS DIR=SONGS trained peers too (docs/benchmarks.md)
 	$(BIN)/python bench/speed.py
+	$(if $(PEERS),$(BIN)/python bench/peers.py table "$(DIR)" "$(PEERS)"/*)
 
 gpu-kit: data-env  ## pack what an offline GPU machine needs to render and train
 	$(BIN)/python scripts/gpu_kit.py

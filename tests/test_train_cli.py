@@ -246,6 +246,16 @@ def test_a_start_gets_local_patterns(config):
     assert all(not after[name].any() for name in new if "weigh." in name or "read_levels" in name)
 
 
+def test_gates_of_a_start_are_open_while_training(config):
+    """`gate` and `silent` are settings of finished checkpoints: a run that begins with one does not take them over."""
+    assert main(words(config, out="first")) == 0
+    path = config.parent / "first" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"gate": [1.2, 1, 1], "silent": 0.2}))
+    assert main(words(config, f"start={path.parent}", "steps=1", out="second")) == 0
+    found = json.loads((config.parent / "second" / "config.json").read_text())
+    assert (found["gate"], found["silent"]) == (1.0, 0.0)
+
+
 def test_a_run_that_learns_to_make_stems(config):
     """From a checkpoint, with estimates across channels: only what making reads changes, and the best loss is kept."""
     assert main(words(config, "network.detail=2", out="first")) == 0

@@ -126,7 +126,7 @@ def wanted_of(config: TrainConfig, names: tuple[str, ...]) -> Wanted:
 def resolved(config: TrainConfig, out: Path) -> TrainConfig:
     """The config with the whole network in it: that of the run in `out`, else of the checkpoint `start`.
 
-    What [network] says goes first. The gate, a setting of finished checkpoints, is open while training; a network that
+    What [network] says goes first. Gates, settings of finished checkpoints, are open while training; a network that
     hears prompts only makes, so it needs no blocks of its own for that.
 
     Raises:
@@ -141,6 +141,6 @@ def resolved(config: TrainConfig, out: Path) -> TrainConfig:
         table = dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         raise CheckpointError(f"start '{config.start}': '{path}' cannot be read. Copy the checkpoint again.") from None
-    for key in ("gate", "apart") if config.network.get("text") else ("gate",):
+    for key in ("gate", "silent", *(["apart"] if config.network.get("text") else [])):
         table.pop(key, None)
     return replace(config, network={**table, **config.network})

@@ -27,12 +27,15 @@ from torch.nn import functional
 from stemforge.models.blocks import Trunk, stack, through
 from stemforge.models.detail import FLOOR, Across, Detail, divided, read_levels, silence, stem_planes
 from stemforge.models.forge_config import ForgeConfig, frozen
+from stemforge.models.presence import presence_gain
 from stemforge.models.products import mixed, power, scaled
 from stemforge.models.spatial import wiener
 from stemforge.models.spectra import Stft, colour, interpolate_db
 
 SLOT = "music"
 """Name of the only slot of a network that hears prompts, and of what one prompt gives."""
+TOGETHER = 0.35
+"""Seconds in which a stem has to be likely to count as there."""
 
 
 class Outputs(NamedTuple):
@@ -358,6 +361,10 @@ class Forge(nn.Module):
 
     def _shares(self, spectrum: Tensor) -> Tensor:
         out = self(spectrum)
+        if self.config.silent:
+            frames = round(TOGETHER * self.rate / self.stft.hop)
+            gain = presence_gain(out.activity, self.config.silent, frames)[:, :, None, None, None]
+            out = out._replace(masks=out.masks + gain.log(), ratio=out.ratio * gain)
         hidden = torch.ones(spectrum.shape[0], len(self.names), dtype=torch.bool, device=spectrum.device)
         sigma = torch.zeros(*hidden.shape, 1, device=spectrum.device)
         stems = self.combine(out, spectrum, None, sigma, hidden)

@@ -13,6 +13,8 @@ class ForgeConfig:
     floor: power, beside that of music at each frequency, below which a mixture reads as silence: what coders leave out
         is then no louder a sign than what is quiet.
     gate: power of the chance that a stem sounds by which its share is multiplied, one for all or each; 1 in training.
+    silent: chance of sounding which a stem must reach somewhere in a segment, or `Forge.separate` turns it down by
+        30 dB (`presence.presence_gain`); 0: never. Of finished checkpoints, as the gate; 0 in training.
     spread: of the multichannel Wiener filter (`spatial.wiener`) that ends `Forge.separate` in stereo, up to the last
         edge; None: no filter.
     passes: pitches at which a separator lets the network hear a song, unless told otherwise (`separators.passes`).
@@ -44,6 +46,7 @@ class ForgeConfig:
     whitening: float = 0.5
     floor: float = 1e-6
     gate: float | tuple[float, ...] = 1.0
+    silent: float = 0.0
     spread: float | None = 0.01
     passes: int = 1
     splits: tuple[int, ...] = ()
