@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import tiny_network
 
 from stemforge.models.presence import DOWN, presence_gain
+from tiny import tiny_network
 
 
 def _logits(*chances: float, frames: int = 200) -> torch.Tensor:
