@@ -172,6 +172,17 @@ def test_a_closed_gate_mutes_what_probably_does_not_sound(network):
     assert last[2] < 0.1 * levels[0][2] and last[0] > levels[0][0]
 
 
+@torch.no_grad()
+def test_gates_are_for_separation_alone(network):
+    """Stems are made by the network as it was trained, whatever the gates."""
+    x, sigma = torch.randn(1, 3, 2, 4000), torch.tensor(0.5)
+    changed = deepcopy(network)
+    changed.config = replace(network.config, gate=(0.0, 2.0, 1.0), silent=0.9)
+    for mixture in (None, x.sum(1)):
+        assert torch.equal(network.denoise(x, sigma, mixture=mixture), changed.denoise(x, sigma, mixture=mixture))
+    assert not torch.allclose(network.separate(x.sum(1)), changed.separate(x.sum(1)), atol=1e-4)
+
+
 def test_the_gradient_at_the_state_is_that_of_differences():
     """Guidance differentiates through the network: local patterns and levels are part of it."""
     torch.manual_seed(0)

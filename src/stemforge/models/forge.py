@@ -272,8 +272,7 @@ class Forge(nn.Module):
         gains = write(self.write_gains, lead) + past[2] if shown else None
         across = self.across(x) if self.config.across and shown else None
         real, imag = write(self.write_ratio, (2, *lead)).unbind(1)
-        gate = torch.tensor(self.config.gate, device=x.device).expand(len(self.names))[:, None]
-        closed = (gate * functional.logsigmoid(activity))[:, :, None, :, None]
+        closed = functional.logsigmoid(activity)[:, :, None, :, None]
         masks = write(self.write_masks, lead) + past[0] + closed
         return Outputs(masks, torch.complex(real + past[1], imag) * closed.exp(), gains, activity, across)
 
@@ -359,12 +358,18 @@ class Forge(nn.Module):
             stems = self.denoise(stems + sigma[..., None] * self.noise(stems, generator), sigma, mixture=y)
         return stems / gain[:, None]
 
-    def _shares(self, spectrum: Tensor) -> Tensor:
-        out = self(spectrum)
+    def _gated(self, out: Outputs) -> Outputs:
+        """With the gates of the checkpoint in place of those of training, which are 1."""
+        more = torch.tensor(self.config.gate, device=out.activity.device).expand(len(self.names)) - 1
+        closed = more[:, None] * functional.logsigmoid(out.activity)
         if self.config.silent:
             frames = round(TOGETHER * self.rate / self.stft.hop)
-            gain = presence_gain(out.activity, self.config.silent, frames)[:, :, None, None, None]
-            out = out._replace(masks=out.masks + gain.log(), ratio=out.ratio * gain)
+            closed = closed + presence_gain(out.activity, self.config.silent, frames).log()[..., None]
+        closed = closed[:, :, None, :, None]
+        return out._replace(masks=out.masks + closed, ratio=out.ratio * closed.exp())
+
+    def _shares(self, spectrum: Tensor) -> Tensor:
+        out = self._gated(self(spectrum))
         hidden = torch.ones(spectrum.shape[0], len(self.names), dtype=torch.bool, device=spectrum.device)
         sigma = torch.zeros(*hidden.shape, 1, device=spectrum.device)
         stems = self.combine(out, spectrum, None, sigma, hidden)

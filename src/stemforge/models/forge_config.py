@@ -12,7 +12,8 @@ class ForgeConfig:
 
     floor: power, beside that of music at each frequency, below which a mixture reads as silence: what coders leave out
         is then no louder a sign than what is quiet.
-    gate: power of the chance that a stem sounds by which its share is multiplied, one for all or each; 1 in training.
+    gate: power of the chance that a stem sounds by which `Forge.separate` multiplies its share, one for all or each; in
+        training, and where stems are made, it is 1.
     silent: chance of sounding which a stem must reach somewhere in a segment, or `Forge.separate` turns it down by
         30 dB (`presence.presence_gain`); 0: never. Of finished checkpoints, as the gate; 0 in training.
     spread: of the multichannel Wiener filter (`spatial.wiener`) that ends `Forge.separate` in stereo, up to the last
