@@ -104,10 +104,13 @@ def _there(run: Run, item: Item, source: Source, place: Place) -> None:
 
 
 def _lock(run: Run, place: Place, recipe: dict[str, Any]) -> Lock | None:
-    """The lock of a song, or None when its stems are there already, which needs none. Raises LockedError."""
+    """The lock of a song, or None when its stems are there already, which needs none. Raises LockedError.
+
+    The lock that a process left which was killed after its last file is taken over, and so goes away.
+    """
     policy = run.request.policy
     finished = place.manifest.exists() and not place.unfinished() and policy in (None, "skip")
-    if finished and (policy == "skip" or files.difference(place, recipe) is None):
+    if finished and not place.lock.exists() and (policy == "skip" or files.difference(place, recipe) is None):
         return None
     with output_errors(place.folder):
         return Lock(place.lock).acquire()
