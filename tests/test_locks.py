@@ -18,7 +18,7 @@ from forked import Commands
 from places import prepared, song, tree
 from stemforge.cli.main import main
 from stemforge.tasks import locks
-from stemforge.tasks.locks import Lock, LockedError
+from stemforge.tasks.locks import Lock, LockedError, clear
 
 
 @pytest.fixture(autouse=True)
@@ -123,7 +123,17 @@ def test_processes_share_a_folder(template: str) -> None:
     assert len(tree()) == 24 and not [name for name in tree() if "/." in name]
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals of posix")
+def test_the_lock_of_a_living_process_is_not_cleared() -> None:
+    """Of a finished song, too: somebody may be making its page."""
+    path = Path(".x.lock")
+    with Lock(path).acquire():
+        clear(path)
+        assert path.exists()
+    clear(path)
+    assert not path.exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes of posix")
 def test_the_lock_of_a_finished_song_goes_too() -> None:
     """A process that is killed between its last file and its lock leaves a lock that the next run takes away."""
     song("in/0.wav", 0.4)

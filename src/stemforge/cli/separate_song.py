@@ -26,7 +26,7 @@ from stemforge.separators.prompted import Extractor
 from stemforge.separators.shifted import ShiftedSeparator
 from stemforge.tasks import files
 from stemforge.tasks.files import Place, Unwritten
-from stemforge.tasks.locks import Lock, LockedError
+from stemforge.tasks.locks import Lock, LockedError, clear
 from stemforge.types import Separator
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ def _skip(run: Run, item: Item, place: Place, why: str) -> None:
 
 def _there(run: Run, item: Item, source: Source, place: Place) -> None:
     """A song that is there already; its page is made if it is wanted and not there."""
+    clear(place.lock)
     if run.request.report_html and run.mirror is None:
         run.flow.settle(wait=True)
         try:
@@ -104,13 +105,10 @@ def _there(run: Run, item: Item, source: Source, place: Place) -> None:
 
 
 def _lock(run: Run, place: Place, recipe: dict[str, Any]) -> Lock | None:
-    """The lock of a song, or None when its stems are there already, which needs none. Raises LockedError.
-
-    The lock that a process left which was killed after its last file is taken over, and so goes away.
-    """
+    """The lock of a song, or None when its stems are there already, which needs none. Raises LockedError."""
     policy = run.request.policy
     finished = place.manifest.exists() and not place.unfinished() and policy in (None, "skip")
-    if finished and not place.lock.exists() and (policy == "skip" or files.difference(place, recipe) is None):
+    if finished and (policy == "skip" or files.difference(place, recipe) is None):
         return None
     with output_errors(place.folder):
         return Lock(place.lock).acquire()

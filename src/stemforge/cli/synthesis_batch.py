@@ -31,7 +31,7 @@ from stemforge.errors import (
 from stemforge.hub import sha256_of
 from stemforge.tasks import files
 from stemforge.tasks.files import Place
-from stemforge.tasks.locks import Lock, LockedError
+from stemforge.tasks.locks import Lock, LockedError, clear
 
 ON_EXIST = ("skip", "overwrite", "error")
 
@@ -85,6 +85,7 @@ class Batch:
     def _one(self, seed: int, folder: Path, chosen: str | None, make: Callable[[int, Path], None]) -> None:
         place = Place(folder)
         if place.manifest.exists() and not place.unfinished() and self._is_there(place, chosen):
+            clear(place.lock)
             if self.session.options.get("report_html"):
                 pages.add(place)
             return self._skip(seed, folder, "already there")

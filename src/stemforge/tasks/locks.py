@@ -107,6 +107,13 @@ class Lock:
                 folder.rmdir()
 
 
+def clear(path: Path) -> None:
+    """Take away the lock of a process that was killed after its last file; that of a living one stays."""
+    if path.exists():
+        with suppress(LockedError, OSError), Lock(path).acquire():
+            pass
+
+
 def _put(own: Path, path: Path) -> None:
     """Give `own` the name `path` as well, in one step; FileExistsError when that is taken."""
     try:
