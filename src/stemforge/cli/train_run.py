@@ -29,7 +29,16 @@ from stemforge.errors import OutputError, SpaceError, UsageError
 from stemforge.models.forge import Forge
 from stemforge.train.config import TrainConfig
 from stemforge.train.data import Batches, Song, find_songs, quarantine_of
-from stemforge.train.recipes import Pieces, batches_of, compile_in_place, pieces_of, score_of, scores_of
+from stemforge.train.recipes import (
+    Pieces,
+    batches_of,
+    compile_in_place,
+    pieces_of,
+    prepare,
+    rate_of,
+    score_of,
+    scores_of,
+)
 from stemforge.train.saving import resume, save, save_best
 from stemforge.train.sizing import sized
 from stemforge.train.trainer import Run, adopt, averaged, fit
@@ -107,7 +116,7 @@ def run(config: TrainConfig, request: Request) -> None:
 def _announce(state: Run, batches: Batches, device: torch.device, report: console.Report) -> None:
     """What the run begins with, and a warning about stems that no song has."""
     songs, network = batches.songs, state.network
-    hours = sum(song.frames for song in songs) / network.rate / 3600
+    hours = sum(song.frames for song in songs) / rate_of(network) / 3600
     report.note(f"{len(songs)} songs, {hours:.1f} h, {device}, step {state.index} of {state.config.steps}")
     missing = [name for name in network.names if not any(name in song.stems for song in songs)]
     if missing:
@@ -141,6 +150,8 @@ def _data(state: Run, request: Request, fabric: Fabric, report: console.Report) 
         report.note(f"batch_size {state.config.batch_size}: the fastest that fits")
     held = _songs(request.valid, state, fabric) if request.valid else []
     batches = batches_of(songs, network, state.config, state.config.seed)
+    if not state.config.start and state.index == 0:
+        prepare(batches, averaged(state))
     return batches, pieces_of(held, network, state.config) if held else []
 
 
@@ -149,7 +160,7 @@ def _songs(place: Path, state: Run, fabric: Fabric) -> list[Song]:
     network = state.network
     if isinstance(network, Forge) and network.config.text:
         return recordings(place, network.config, str(fabric.device))
-    return find_songs(place, wanted_of(state.config, network.names), network.rate)
+    return find_songs(place, wanted_of(state.config, network.names), rate_of(network))
 
 
 def _loop(

@@ -68,6 +68,12 @@ def _forge(config: dict[str, Any]) -> nn.Module:
     return Forge.from_config(config)
 
 
+def _sketch(config: dict[str, Any]) -> nn.Module:
+    from stemforge.models.sketch import Sketch
+
+    return Sketch.from_config(config)
+
+
 def _msdm(config: dict[str, Any]) -> nn.Module:
     from stemforge.models.msdm import Msdm
 
@@ -106,6 +112,7 @@ def _peer(config: dict[str, Any]) -> nn.Module:
 
 ARCHITECTURES: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
     "forge": _forge,
+    "sketch": _sketch,
     "msdm-unet": _msdm,
     "isdm-unet": _isdm,
     "spleeter": _spleeter,

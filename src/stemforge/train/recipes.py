@@ -4,6 +4,7 @@ forge     every task at once, Muon and AdamW; score: active SI-SDR improvement i
 forge that learns to make stems only; score: minus the loss on fixed crops
 forge with prompts   captioned mixtures in one slot, see `captioned`; score: minus the loss on fixed crops
 msdm-unet, isdm-unet   as published, see `diffusion`; score: minus the loss on fixed windows with fixed noise
+sketch  codes of the crops of forge, without separation, see `sketches`; score: minus the loss on fixed crops
 glow    as published, see `flow`; score: minus the loss on fixed pieces
 conv-tasnet, hdemucs   separation on the crops of forge, see `waveform`, Adam; score: active SI-SDR improvement in dB
 """
@@ -23,6 +24,7 @@ from stemforge.models.glow import Flows
 from stemforge.models.msdm import Isdm, Msdm
 from stemforge.models.peers import Peer
 from stemforge.models.registry import ARCHITECTURES
+from stemforge.models.sketch import Sketch
 from stemforge.train import loss
 from stemforge.train.captioned import CaptionedCrops
 from stemforge.train.config import TrainConfig
@@ -32,10 +34,11 @@ from stemforge.train.files import Float
 from stemforge.train.flow import Pieces as FlowPieces
 from stemforge.train.flow import flow_loss
 from stemforge.train.loss import denoising_loss, separation_loss
+from stemforge.train.sketches import Sketches, sketch_loss
 from stemforge.train.validate import excerpts, validate
 from stemforge.train.waveform import waveform_loss
 
-Trained: TypeAlias = Forge | Msdm | Isdm | Flows | Peer
+Trained: TypeAlias = Forge | Sketch | Msdm | Isdm | Flows | Peer
 Pieces: TypeAlias = list[Float] | list[Batch]
 
 INNER = ("blocks.", "made_blocks.", "trunk.layers.", "made_trunk.layers.")
@@ -59,12 +62,17 @@ def network_of(table: Mapping[str, Any]) -> Trained:
         raise UsageError(f"[network]: does not fit '{architecture}': {error}. See docs/training.md.") from None
 
 
+def rate_of(network: Trained) -> int:
+    """Hz of the sound that it is trained on."""
+    return network.config.sound_rate if isinstance(network, Sketch) else network.rate
+
+
 def optimizers_of(network: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
     """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) for the blocks, AdamW for the rest.
 
     Networks without blocks of this kind get the Adam of their authors. What is not to be learned asks for no gradient.
     """
-    if not isinstance(network, Forge):
+    if not isinstance(network, Forge | Sketch):
         momenta = (0.9, 0.999) if isinstance(network, Flows | Peer) else (0.9, 0.99)
         return [torch.optim.Adam(network.parameters(), lr=config.rate, betas=momenta)]
     matrices: list[nn.Parameter] = []
@@ -89,7 +97,7 @@ def compile_in_place(network: nn.Module) -> None:
 
     Names and values of the weights stay; copies made before stay as they are.
     """
-    own = (*network.blocks, *getattr(network, "made_blocks", ())) if isinstance(network, Forge) else (network,)
+    own = (*network.blocks, *getattr(network, "made_blocks", ())) if isinstance(network, Forge | Sketch) else (network,)
     for part in own:
         part.compile(dynamic=False)
     if isinstance(network, Forge):
@@ -114,9 +122,22 @@ def batches_of(songs: list[Song], network: Trained, config: TrainConfig, seed: i
         tasks = config.shares if isinstance(network, Forge) else (1.0, 0.0, 0.0, 0.0, 0.0)
         variety = Variety(config.remix, config.left_out, config.augment, config.damaged)
         return Crops(songs, names, network.rate, config.seconds, count, seed, tasks, level, channels, variety)
+    if isinstance(network, Sketch):
+        shown, variety = network.config, Variety(augment=config.augment)
+        tasks, rate = (0.0, 0.0, *config.shares[2:]), shown.sound_rate
+        crops = Crops(songs, names, rate, config.seconds, count, seed, tasks, shown.level_db, 2, variety)
+        return Sketches(crops, network)
     if isinstance(network, Flows):
         return FlowPieces(songs, names, network.rate, config.seconds, count, seed, config.augment)
     return Windows(songs, names, network.config.samples, count, seed)
+
+
+def prepare(batches: Batches, *networks: nn.Module) -> None:
+    """What fresh networks take from the songs before the first step, the same for all."""
+    if isinstance(batches, Sketches):
+        batches.learn()
+        for network in networks:
+            network.load_state_dict(batches.network.state_dict())
 
 
 def loss_of(network: Trained, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
@@ -129,6 +150,8 @@ def loss_of(network: Trained, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor
     if isinstance(network, Peer):
         return waveform_loss(network, batch.stems.sum(dim=1), batch.stems)
     noise = _drawn(batch, network.noise)
+    if isinstance(network, Sketch):
+        return sketch_loss(network, batch.stems, batch.sigma, batch.hidden, noise)
     if isinstance(network, Forge):
         return denoising_loss(network, batch.stems, batch.sigma, batch.hidden, mixture, noise, batch.prompt)
     return diffusion_loss(network, batch.stems, batch.sigma[:, 0, 0], noise)

@@ -1,0 +1,73 @@
+"""Sound as a picture, and a picture as sound: how loud each band of frequencies is, a hundred times a second.
+
+The bands lie evenly on asinh(f / 300 Hz): as wide as each other below, a share of an octave wide above, as the ear has
+them. A picture knows nothing of phases; Griffin and Lim 1984 (https://doi.org/10.1109/TASSP.1984.1164317), with the
+momentum of Perraudin et al. 2013 (https://doi.org/10.1109/WASPAA.2013.6701851), finds some that go with it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torchaudio
+from torch import Tensor, nn
+from torch.nn import functional
+
+BEND_HZ = 300.0
+"""Where the scale of bands turns from even steps in Hz to even steps in octaves."""
+LOWEST_HZ, HIGHEST_HZ = 30.0, 16000.0
+FLOOR_DB, SPAN_DB = -70.0, 17.0
+"""Less than the floor counts as silence; so many decibels are 1 in a picture, and the floor is -1."""
+MOMENTUM = 0.99
+
+
+class Bands(nn.Module):
+    """Reads sounds of `rate` Hz as pictures and back.
+
+    bands: how many; n_fft: samples of a window; hop: from one window to the next.
+    Amplitudes are those of a tight frame: white noise of level 1 has 1 in all bands.
+    """
+
+    window: Tensor
+    bank: Tensor
+
+    def __init__(self, rate: int = 44100, bands: int = 128, n_fft: int = 2048, hop: int = 441) -> None:
+        super().__init__()
+        self.n_fft, self.hop = n_fft, hop
+        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+        self.register_buffer("bank", triangles(rate, bands, n_fft), persistent=False)
+        self.scale = float((3 / 8 * n_fft) ** -0.5)  # sum of squares of a Hann window: 3/8 n
+
+    def read(self, sound: Tensor) -> Tensor:
+        """(..., time) -> (..., band, frame) of time // hop frames, at least -1."""
+        flat, frames = sound.reshape(-1, sound.shape[-1]), sound.shape[-1] // self.hop
+        spectrum = torch.stft(flat, self.n_fft, self.hop, window=self.window, return_complex=True)[..., :frames]
+        power = self.bank @ (spectrum.abs() * self.scale).square() / self.bank.sum(dim=1, keepdim=True)
+        level_db = 10 * power.clamp(min=10 ** (FLOOR_DB / 10)).log10()
+        return ((level_db - FLOOR_DB) / SPAN_DB - 1).reshape(*sound.shape[:-1], *power.shape[1:])
+
+    def sound(self, picture: Tensor, iterations: int = 32) -> Tensor:
+        """(..., band, frame) -> (..., frame * hop), with phases that are found in so many iterations."""
+        flat = picture.reshape(-1, *picture.shape[-2:])
+        level_db = (flat + 1) * SPAN_DB + FLOOR_DB
+        amplitude = 10 ** (level_db / 20) * (level_db > FLOOR_DB + 1)
+        shares = self.bank / self.bank.sum(dim=0, keepdim=True).clamp(min=1e-9)
+        spectrum = functional.pad(shares.mT @ amplitude, (0, 1)) / self.scale
+        time = picture.shape[-1] * self.hop
+        found: Tensor = torchaudio.functional.griffinlim(
+            spectrum, self.window, self.n_fft, self.hop, self.n_fft, 1.0, iterations, MOMENTUM, time, True
+        )
+        return found.reshape(*picture.shape[:-2], time)
+
+
+def triangles(rate: int, bands: int, n_fft: int) -> Tensor:
+    """(band, frequency): weights of the bins in each band; none is empty, and neighbours overlap by half."""
+    scale = torch.arange(n_fft // 2 + 1).mul(rate / n_fft / BEND_HZ).asinh()
+    first, last = (math.asinh(hz / BEND_HZ) for hz in (LOWEST_HZ, min(HIGHEST_HZ, rate / 2)))
+    at = torch.linspace(first, last, bands + 2)[:, None]
+    rising, falling = (scale - at[:-2]) / at.diff(dim=0)[:-1], (at[2:] - scale) / at.diff(dim=0)[1:]
+    bank = torch.minimum(rising, falling).clamp(min=0)
+    nearest = (scale - at[1:-1]).abs().argmin(dim=1)
+    bank[torch.arange(bands), nearest] = bank[torch.arange(bands), nearest].clamp(min=1e-3)
+    return bank
