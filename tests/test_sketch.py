@@ -222,10 +222,12 @@ def test_it_learns_and_goes_on(tmp_path, monkeypatch):
     assert after < 0.9 * before
 
 
-def test_it_does_not_separate(tmp_path, monkeypatch):
-    """One line that says so, and another exit code than 0."""
-
+@pytest.mark.parametrize("words", ["separate song.wav -n sketch -o out", "generate -n sketch --duration 1 -o out"])
+def test_no_command_takes_sketches_for_sound(tmp_path, monkeypatch, capsys, words):
+    """One line that says so, exit code 2, nothing written."""
     monkeypatch.chdir(tmp_path)
     save(start(TrainConfig(network={"architecture": "sketch", **SHAPE})), tmp_path / "sketch")
     put(tmp_path / "song.wav", tone(440), 8000)
-    assert main(["separate", "song.wav", "-n", "sketch", "-o", "out"]) != 0
+    assert main(words.split()) == 2
+    assert "makes sketches of stems, no sound yet. Name another one." in capsys.readouterr().err
+    assert not list(tmp_path.glob("out/**/*.wav"))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from stemforge import hub, wheels
 from stemforge.errors import CheckpointError, UsageError
+from stemforge.models.registry import refuse_sketches
 from stemforge.tables import CONFIG, EMBEDDED, WEIGHTS, Checkpoint, available, names
 
 if TYPE_CHECKING:
@@ -222,6 +223,7 @@ def build(
     target = choose(str(device))
     with memory_errors(target, LOADING):
         network: Any = network_of(checkpoint).to(target)
+    refuse_sketches(network, checkpoint.name)
     own: dict[str, Any] = {k: v for k, v in options.items() if k in ("segment", "overlap", "seed")}
     if isinstance(network, Flows) and method in ("auto", "flow"):
         return FlowSeparator([network], device=target, **own)
@@ -314,6 +316,7 @@ def entry_for(
         where = f"embedded = {json.dumps(checkpoint.folder.name)}"
     sums = verify(checkpoint)
     network = cast("Network", network_of(checkpoint))
+    refuse_sketches(network, checkpoint.name)
     size = sum((checkpoint.folder / file).stat().st_size for file in sums) / 1e6
     pairs = ", ".join(f'"{file}" = "sha256:{value}"' for file, value in sums.items())
     tasks = ["separate", *(["generate", "impute"] if hasattr(network, "denoise") else [])]

@@ -16,6 +16,7 @@ from stemforge.cli import console, pages
 from stemforge.cli.options import Output, choice, seed_of
 from stemforge.devices import LOADING, check_name, choose, keep_memory, memory_errors
 from stemforge.errors import UsageError
+from stemforge.models.registry import refuse_sketches
 from stemforge.report import songs
 from stemforge.tasks import files
 
@@ -88,6 +89,7 @@ class Session:
             keep_memory()
         with memory_errors(self.device, LOADING):
             network = checkpoints.network_of(self.checkpoint).to(self.device)
+        refuse_sketches(network, self.checkpoint.name)
         if not hasattr(network, "denoise"):
             raise UsageError(f"checkpoint '{self.checkpoint.name}': cannot generate, only separate. Name another one.")
         self.report.note(f"checkpoint {self.checkpoint.name} on {self.device}", 1)

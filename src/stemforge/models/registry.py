@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from stemforge.errors import UsageError
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
@@ -121,6 +123,13 @@ ARCHITECTURES: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
     "conv-tasnet": _peer,
     "hdemucs": _peer,
 }
+
+
+def refuse_sketches(network: object, name: str) -> None:
+    """Raises UsageError for a network of codes instead of sound, which no command can use yet."""
+    if hasattr(network, "decode"):
+        raise UsageError(f"checkpoint '{name}': makes sketches of stems, no sound yet. Name another one.")
+
 
 LARGEST = 1 << 24
 """No number in a config is beyond it."""

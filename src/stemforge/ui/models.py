@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from stemforge import checkpoints, wheels
 from stemforge.devices import LOADING, choose, memory_errors
 from stemforge.errors import UsageError
+from stemforge.models.registry import refuse_sketches
 from stemforge.separators.folded import FoldedSeparator
 from stemforge.tasks.cascade import VOICE, Cascade
 
@@ -100,7 +101,9 @@ class Models:
         if self._kept is None or self._kept[0] != choice.name:
             self._kept = None
             with memory_errors(self.device, LOADING):
-                self._kept = choice.name, checkpoints.network_of(choice.checkpoint).to(self.device)
+                network = checkpoints.network_of(choice.checkpoint).to(self.device)
+            refuse_sketches(network, choice.name)
+            self._kept = choice.name, network
         return self._kept[1]
 
     def _choice(self, found: checkpoints.Checkpoint) -> Choice:
