@@ -34,6 +34,8 @@ from stemforge.devices import keep_memory
 from stemforge.inference.samplers import SAMPLERS
 from stemforge.inference.settings import Sampling, default
 from stemforge.models.forge import Forge
+from stemforge.models.registry import Joint
+from stemforge.models.sketch import Sketch
 from stemforge.tasks.coherence import Features, compare, features
 from stemforge.tasks.edit_files import open_stems
 from stemforge.tasks.evaluate import find_stem, list_songs
@@ -42,6 +44,7 @@ from stemforge.tasks.generate import generate, generate_blocks, instruments
 from stemforge.tasks.impute import Song, Wish, impute, impute_blocks
 from stemforge.tasks.levels import gain_of, levelled
 from stemforge.tasks.library_files import borrowed, ranked, songs_in
+from stemforge.train.recipes import rate_of
 from stemforge.types import Audio, Stems
 
 FOUR = ("bass", "drums", "guitar", "piano")
@@ -95,15 +98,26 @@ def sampling_of(task: str, conditional: bool, args: argparse.Namespace) -> Sampl
     return default(task, conditional).changed(**{name: getattr(args, name) for name in names})
 
 
+def as_sound(network: Joint, stems: Tensor) -> Tensor:
+    """Stems (stem, 2, time) of what a network makes: sound, or codes (stem, component, code) of it."""
+    if isinstance(network, Sketch):
+        return network.decode(stems)[:, None].expand(-1, 2, -1)
+    return stems
+
+
 def run_generate(args: argparse.Namespace) -> None:
     """Generated pieces beside noise, single stems and stems of different songs."""
     checkpoint = checkpoints.find(args.checkpoint)
     network = checkpoints.network_of(checkpoint)
     names = instruments(network.names)
-    real = excerpts(args.songs, names, network.rate, args.seconds, args.count, 3)
-    judge = Judge([x.sum(0) for x in real], network.rate)
+    rate = rate_of(network)
+    real = excerpts(args.songs, names, rate, args.seconds, args.count, 3)
+    judge = Judge([x.sum(0) for x in real], rate)
     sampling = sampling_of("generate", network.conditional, args)
-    made = [generate(network, args.seconds, sampling, seed=seed).samples for seed in range(args.count)]
+    made = [
+        as_sound(network, generate(network, args.seconds, sampling, seed=seed, stems=names).samples)
+        for seed in range(args.count)
+    ]
     if network.conditional:  # as `stemforge generate`
         made = [next(levelled([piece], names)) for piece in made]
     shuffled = [
@@ -115,21 +129,26 @@ def run_generate(args: argparse.Namespace) -> None:
         **{f"{name} alone": [x[i] for x in real] for i, name in enumerate(names)},
         "stems of different songs": shuffled,
     }
+    if isinstance(network, Sketch):  # what its codes and their phases cost
+        rows["real, from sketches"] = [as_sound(network, network.encode(x.mean(1))).sum(0) for x in real]
+    for i, name in enumerate(names):
+        own = Judge([x[i] for x in real if float(x[i].square().mean()) > 10**-4.5], rate)
+        print(f"generated {name:8} beside real {name:8} {own.distance(x[i] for x in made):7.1f}", flush=True)
     print(f"{len(real)} excerpts, {args.count} pieces of {args.seconds:g} s, {sampling.evaluations} calls a window")
     for name, sounds in rows.items():
         print(f"{name:26} {judge.distance(s for s in sounds if s.abs().max() > 1e-3):7.1f}", flush=True)
     for i, name in enumerate(names):
         ours, theirs = (level_of([x[i] for x in xs]) for xs in (made, real))
         print(f"level of {name:8} generated {ours:6.1f} dB, real {theirs:6.1f} dB, where it sounds")
-        print(f"  sounding in {100 * sounding([x[i] for x in made], network.rate):.0f}% of seconds, "
-              f"real {100 * sounding([x[i] for x in real], network.rate):.0f}%")  # fmt: skip
+        print(f"  sounding in {100 * sounding([x[i] for x in made], rate):.0f}% of seconds, "
+              f"real {100 * sounding([x[i] for x in real], rate):.0f}%")  # fmt: skip
     flat = torch.stack([x.sum((0, 1)) for x in made])
     alike = (torch.corrcoef(flat) - torch.eye(len(flat))).abs().max()
     print(f"largest correlation of two pieces {float(alike):.2f}")
     if args.training:
         pitched = [k for k, name in enumerate(names) if name != "drums"]
         wholes = ([x[pitched].sum(0) for x in xs] for xs in (made, real))
-        heard_before(*wholes, args.training, network.rate)
+        heard_before(*wholes, args.training, rate)
 
 
 def chroma(sound: Tensor, rate: int) -> Tensor:
