@@ -18,7 +18,9 @@ BEND_HZ = 300.0
 """Where the scale of bands turns from even steps in Hz to even steps in octaves."""
 LOWEST_HZ, HIGHEST_HZ = 30.0, 16000.0
 FLOOR_DB, SPAN_DB = -70.0, 17.0
-"""Less than the floor counts as silence; so many decibels are 1 in a picture, and the floor is -1."""
+"""Less than the floor counts as silence; so many decibels are 1 in a picture."""
+SILENCE = -1.0
+"""Of a band at the floor."""
 MOMENTUM = 0.99
 
 
@@ -45,12 +47,12 @@ class Bands(nn.Module):
         spectrum = torch.stft(flat, self.n_fft, self.hop, window=self.window, return_complex=True)[..., :frames]
         power = self.bank @ (spectrum.abs() * self.scale).square() / self.bank.sum(dim=1, keepdim=True)
         level_db = 10 * power.clamp(min=10 ** (FLOOR_DB / 10)).log10()
-        return ((level_db - FLOOR_DB) / SPAN_DB - 1).reshape(*sound.shape[:-1], *power.shape[1:])
+        return ((level_db - FLOOR_DB) / SPAN_DB + SILENCE).reshape(*sound.shape[:-1], *power.shape[1:])
 
     def sound(self, picture: Tensor, iterations: int = 32) -> Tensor:
         """(..., band, frame) -> (..., frame * hop), with phases that are found in so many iterations."""
         flat = picture.reshape(-1, *picture.shape[-2:])
-        level_db = (flat + 1) * SPAN_DB + FLOOR_DB
+        level_db = (flat - SILENCE) * SPAN_DB + FLOOR_DB
         amplitude = 10 ** (level_db / 20) * (level_db > FLOOR_DB + 1)
         shares = self.bank / self.bank.sum(dim=0, keepdim=True).clamp(min=1e-9)
         spectrum = functional.pad(shares.mT @ amplitude, (0, 1)) / self.scale

@@ -22,14 +22,12 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stemforge.models.bands import Bands
+from stemforge.models.bands import SILENCE, Bands
 from stemforge.models.blocks import stack, through
 from stemforge.models.forge_config import frozen
 
 TOLD = 11
 """Numbers that tell a token of its noise level."""
-SILENCE = -1.0
-"""Of all bands of a picture in which nothing sounds."""
 
 
 @dataclass(frozen=True)
