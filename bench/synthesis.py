@@ -1,9 +1,10 @@
 """How good is what is generated? New pieces, imputation of all 14 subsets of four stems, and clicks between windows.
 
     python bench/synthesis.py generate SONGS [--checkpoint forge] [--count 20] [--seconds 12] [--steps N]
-        [--sampler NAME] [--sigma-min S] [--sigma-max S] [--training SONGS]
+        [--sampler NAME] [--sigma-min S] [--sigma-max S] [--training SONGS] [--sketch NAME [--strength 0.3]]
     python bench/synthesis.py impute SONGS [--checkpoint forge] [--count 20] [--seconds 12] [--steps N]
-        [--sampler NAME] [--sigma-min S] [--sigma-max S] [--given bass+drums ...] [--from LIBRARY [--strength 0.3]]
+        [--sampler NAME] [--sigma-min S] [--sigma-max S] [--given bass+drums ...] [--from LIBRARY | --sketch NAME]
+        [--strength 0.3]
     python bench/synthesis.py borders [--checkpoint forge] [--count 1] [--seconds 60] [--steps N] [--sampler NAME]
 
 SONGS: held-out songs, one folder a song with one file a stem; `--count` excerpts of `--seconds` are cut from them.
@@ -40,10 +41,11 @@ from stemforge.tasks.coherence import Features, compare, features
 from stemforge.tasks.edit_files import open_stems
 from stemforge.tasks.evaluate import find_stem, list_songs
 from stemforge.tasks.fad import embed, fad
-from stemforge.tasks.generate import generate, generate_blocks, instruments
+from stemforge.tasks.generate import frames_of, generate, generate_blocks, instruments
 from stemforge.tasks.impute import Song, Wish, impute, impute_blocks
 from stemforge.tasks.levels import gain_of, levelled
 from stemforge.tasks.library_files import borrowed, ranked, songs_in
+from stemforge.tasks.sketched import Sketcher
 from stemforge.train.recipes import rate_of
 from stemforge.types import Audio, Stems
 
@@ -105,6 +107,25 @@ def as_sound(network: Joint, stems: Tensor) -> Tensor:
     return stems
 
 
+def sketcher_of(args: argparse.Namespace) -> Sketcher | None:
+    """What draws, as `--sketch` does."""
+    if args.sketch is None:
+        return None
+    network = checkpoints.network_of(checkpoints.find(args.sketch))
+    return Sketcher(network, strength=args.strength)  # type: ignore[arg-type]
+
+
+def piece(
+    network: Joint, names: tuple[str, ...], sampling: Sampling, sketcher: Sketcher | None, seconds: float, seed: int
+) -> Tensor:
+    """A new piece (stem, channel, time), begun with a sketch where there is one."""
+    if sketcher is None:
+        return as_sound(network, generate(network, seconds, sampling, seed=seed, stems=names).samples)
+    first = sketcher.generate(names, frames_of(network, seconds), network.channels, seed=seed)
+    sampling = sampling.begun(sketcher.strength)
+    return generate(network, seconds, sampling, seed=seed, stems=names, begun=first).samples
+
+
 def run_generate(args: argparse.Namespace) -> None:
     """Generated pieces beside noise, single stems and stems of different songs."""
     checkpoint = checkpoints.find(args.checkpoint)
@@ -114,10 +135,8 @@ def run_generate(args: argparse.Namespace) -> None:
     real = excerpts(args.songs, names, rate, args.seconds, args.count, 3)
     judge = Judge([x.sum(0) for x in real], rate)
     sampling = sampling_of("generate", network.conditional, args)
-    made = [
-        as_sound(network, generate(network, args.seconds, sampling, seed=seed, stems=names).samples)
-        for seed in range(args.count)
-    ]
+    sketcher = sketcher_of(args)
+    made = [piece(network, names, sampling, sketcher, args.seconds, seed) for seed in range(args.count)]
     if network.conditional:  # as `stemforge generate`
         made = [next(levelled([piece], names)) for piece in made]
     shuffled = [
@@ -208,7 +227,7 @@ def run_impute(args: argparse.Namespace) -> None:
     print(f"{len(real)} excerpts of {args.seconds:g} s, {sampling.evaluations} calls")
     print(f"{'given':22} imputed  alone  +noise  +indep  +others | beats: imputed others real | chroma: the same")
     best = subsets = 0
-    lender = Lender(network, args.library) if args.library else None
+    lender, sketcher = Lender(network, args.library) if args.library else None, sketcher_of(args)
     for given in (g for size in (1, 2, 3) for g in combinations(range(4), size)):
         if args.given and "+".join(FOUR[k] for k in given) not in args.given:
             continue
@@ -218,7 +237,9 @@ def run_impute(args: argparse.Namespace) -> None:
         made = []
         for i, x in enumerate(kept):
             stems = Stems(names, x, network.rate)
-            if lender is None:
+            if sketcher is not None:
+                stems = drawn(network, sketcher, stems, fill, sampling.begun(args.strength), i)
+            elif lender is None:
                 stems = impute(network, stems, sampling, fill=fill, seed=i)
             else:
                 stems = lender.imputed(stems, fill, sampling.begun(args.strength), i)
@@ -254,6 +275,17 @@ class Lender:
         song = Song([stems.samples], stems.names, time, gain_of(stems), blocks)
         made = torch.cat(list(impute_blocks(self.network, song, sampling, wish)), dim=-1)
         return Stems(wish.names(self.network, stems.names), made, stems.rate)
+
+
+def drawn(
+    network: Joint, sketcher: Sketcher, stems: Stems, fill: tuple[str, ...], sampling: Sampling, seed: int
+) -> Stems:
+    """What `impute --sketch` does: the missing stems, begun with a sketch."""
+    wish, gain, time = Wish(fill, seed=seed), gain_of(stems), stems.samples.shape[-1]
+    first = sketcher.impute(Song([stems.samples], stems.names, time, gain), fill, wish, network.channels)
+    song = Song([stems.samples], stems.names, time, gain, first)
+    made = torch.cat(list(impute_blocks(network, song, sampling, wish)), dim=-1)
+    return Stems(wish.names(network, stems.names), made, stems.rate)
 
 
 def elsewhere(rows: list[Row]) -> list[Row]:
@@ -312,7 +344,8 @@ def main() -> None:
     parser.add_argument("--sigma-min", type=float)
     parser.add_argument("--given", nargs="+", help="impute: only these subsets")
     parser.add_argument("--from", dest="library", type=Path, help="impute: songs to borrow from, a folder each")
-    parser.add_argument("--strength", type=float, default=STRENGTH, help="of noise on what is borrowed")
+    parser.add_argument("--strength", type=float, default=STRENGTH, help="of noise on what is borrowed or drawn")
+    parser.add_argument("--sketch", help="a checkpoint of sketches, which are begun with")
     args = parser.parse_args()
     if args.songs is None and args.table != "borders":
         parser.error("SONGS are missing")

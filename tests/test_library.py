@@ -295,7 +295,7 @@ def test_impute_from_a_library(checkpoint: Path, tmp_path: Path, capsys: pytest.
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["--strength", "0.5"], 2, "Give --from LIBRARY too"),
+        (["--strength", "0.5"], 2, "Give --from LIBRARY or --sketch NAME too"),
         (["--from", "gone"], 4, "no such folder"),
         (["--from", "."], 4, "no other song in stems"),
         (["--from", ".", "--region", "drums=0:1"], 2, "--from with --region"),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from stemforge import hub, wheels
 from stemforge.errors import CheckpointError, UsageError
-from stemforge.models.registry import refuse_sketches
+from stemforge.models.registry import facts, refuse_sketches
 from stemforge.tables import CONFIG, EMBEDDED, WEIGHTS, Checkpoint, available, names
 
 if TYPE_CHECKING:
@@ -316,20 +316,14 @@ def entry_for(
         where = f"embedded = {json.dumps(checkpoint.folder.name)}"
     sums = verify(checkpoint)
     network = cast("Network", network_of(checkpoint))
-    refuse_sketches(network, checkpoint.name)
     size = sum((checkpoint.folder / file).stat().st_size for file in sums) / 1e6
     pairs = ", ".join(f'"{file}" = "sha256:{value}"' for file, value in sums.items())
-    tasks = ["separate", *(["generate", "impute"] if hasattr(network, "denoise") else [])]
     lines = [
         f"[{name or checkpoint.name}]",
         where,
         f"files = {{ {pairs} }}",
         f"architecture = {json.dumps(_config(checkpoint)['architecture'])}",
-        f"sample_rate = {network.rate}",
-        f"channels = {network.channels}",
-        f"stems = {json.dumps(list(network.names))}",
-        f"segment = {float(network.segment)}",
-        f"tasks = {json.dumps(tasks)}",
+        *(f"{key} = {json.dumps(value)}" for key, value in facts(network).items()),
         f"license = {json.dumps(license)}",
         *(["default = true"] if default else []),
         f"size_mb = {size:.1f}",
@@ -378,6 +372,8 @@ def _card(checkpoint: Checkpoint, network: Network, repo: str, license: str | No
         return text.encode()
     architecture = _config(checkpoint)["architecture"]
     count = sum(parameter.numel() for parameter in cast("nn.Module", network).parameters())
+    said = facts(network)
+    use = "generate --sketch" if said["tasks"] == ["sketch"] else "separate song.wav --checkpoint"
     head = ["---", *([f"license: {license.lower()}"] if license else []), "library_name: stemforge"]
     head += ["pipeline_tag: audio-to-audio", "tags:", "- music-source-separation", f"- {architecture}", "---", ""]
     body = [
@@ -385,12 +381,12 @@ def _card(checkpoint: Checkpoint, network: Network, repo: str, license: str | No
         "",
         f"Weights for stemforge: the stems {', '.join(network.names)}.",
         "",
-        f"    stemforge separate song.wav --checkpoint hf://{repo}",
+        f"    stemforge {use} hf://{repo}",
         "",
         "| | |",
         "|---|---|",
         f"| architecture | `{architecture}`, {count:,} parameters |",
-        f"| sound | {network.rate} Hz, {network.channels} channels, windows of {network.segment:g} s |",
+        f"| sound | {said['sample_rate']} Hz, {said['channels']} channels, windows of {network.segment:g} s |",
         f"| licence | {license or 'not stated'} |",
         "",
     ]

@@ -50,6 +50,7 @@ _OPTIONAL: dict[str, _Kind] = {
     "joins": str,
     "voice": str,
     "folds": dict,
+    "sketch": str,
 }
 
 _PLAIN = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
@@ -85,6 +86,11 @@ class Checkpoint:
     def folds(self) -> dict[str, str]:
         """Stems that are heard as part of another unless they are asked for, and of which."""
         return dict(self.table.get("folds", {}))
+
+    @property
+    def sketch(self) -> str | None:
+        """The checkpoint that draws what is made with this one, if there is one."""
+        return self.table.get("sketch")
 
     @property
     def shown(self) -> tuple[str, ...]:

@@ -49,6 +49,11 @@ def generate(
     seed: o.Seed = "0",
     steps: o.Steps = None,
     segment: o.Segment = None,
+    sketch: o.Sketch = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(help="How far from its sketch the sound may go: near 0 keeps it, 1 forgets it. Default: 0.3."),
+    ] = None,
     device: o.Device = "auto",
     sampler: o.SamplerName = None,
     churn: o.Churn = None,

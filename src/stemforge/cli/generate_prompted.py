@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stemforge.cli import prompted
+from stemforge.cli import prompted, sketches
 from stemforge.cli.generate_run import check_duration
 from stemforge.cli.inputs import check_writable
 from stemforge.cli.options import sampling_of
@@ -31,6 +31,7 @@ def run(options: dict[str, Any]) -> int:
     """Generate as many pieces as are asked for, each with the next seed; the exit code. Raises StemforgeError."""
     wishes = prompted.pieces(options)
     session = Session.begin({**options, "checkpoint": prompted.named(options["checkpoint"])})
+    sketches.refuse(options)
     if options["stems"] is not None:
         raise UsageError(
             "--stems with prompts: is for stems that a checkpoint knows by name. Give --stem TEXT instead."

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stemforge.cli import prompted
+from stemforge.cli import prompted, sketches
 from stemforge.cli.inputs import check_writable
 from stemforge.cli.options import listed, sampling_of
 from stemforge.cli.synthesis import Rows, Session
@@ -26,11 +26,13 @@ def run(options: dict[str, Any]) -> int:
     stems = listed(options["stems"], "--stems")
     session.check_stems(stems)
     check_duration(options)
+    sketches.check(session)
     top = options["out"] / session.checkpoint.name
     seeds = range(session.seed, session.seed + options["num_samples"])
     check_writable(options["out"])
     with session.report:
-        return Batch(session).run({seed: top / f"seed-{seed}" for seed in seeds}, partial(_one, session, stems))
+        batch = Batch(session, changes=lambda seed: {"sketch": sketches.stamp(session)})
+        return batch.run({seed: top / f"seed-{seed}" for seed in seeds}, partial(_one, session, stems))
 
 
 def check_duration(options: dict[str, Any]) -> None:
@@ -46,7 +48,15 @@ def _one(session: Session, stems: tuple[str, ...] | None, seed: int, folder: Pat
     if getattr(network, "independent", False):
         session.report.note("this checkpoint knows single stems only: they will not belong together")
     segment, duration = options["segment"], options["duration"]
-    session.report.task(f"seed {seed}", sampling.steps * windows_in(network, duration, segment))
+    names, frames = stems or instruments(network.names), frames_of(network, duration)
+    sketcher = sketches.sketcher(session, names)
+    sampling = sampling if sketcher is None else sampling.begun(sketcher.strength)
+    steps = sampling.steps * windows_in(network, duration, segment)
+    session.report.task(f"seed {seed}", steps + (0 if sketcher is None else sketcher.steps(frames)))
+
+    def on_step(done: int, steps: int) -> None:
+        session.report.advance(1)
+
     blocks = generate_blocks(
         network,
         duration,
@@ -55,12 +65,15 @@ def _one(session: Session, stems: tuple[str, ...] | None, seed: int, folder: Pat
         stems=stems,
         segment=segment,
         device=session.device,
-        on_step=lambda done, steps: session.report.advance(1),
+        on_step=on_step,
+        begun=None
+        if sketcher is None
+        else sketcher.generate(names, frames, network.channels, seed=seed, on_step=on_step),
     )
-    names, rate, channels = stems or instruments(network.names), network.rate, network.channels
+    rate, channels = network.rate, network.channels
     if network.conditional:  # the levels of others are their authors'
         blocks = levelled(blocks, names)
-    written = session.write(folder, Rows(names, rate, channels, frames_of(network, duration), blocks), mix=True)
+    written = session.write(folder, Rows(names, rate, channels, frames, blocks), mix=True)
     recipe = {"task": "generate", "seed": seed, "duration": duration, "stems": list(names),
-              "sampling": asdict(sampling)}  # fmt: skip
+              "sampling": asdict(sampling), **sketches.told(session, sketcher)}  # fmt: skip
     session.finish(folder, written, recipe, begun, rate=rate, channels=channels)

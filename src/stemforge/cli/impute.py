@@ -31,7 +31,7 @@ def impute(
     ] = None,
     strength: Annotated[
         float | None,
-        typer.Option(help="How far from what is borrowed: near 0 keeps it, 1 forgets it. Default: 0.3."),
+        typer.Option(help="How far from what is borrowed or sketched: near 0 keeps it, 1 forgets it. Default: 0.3."),
     ] = None,
     keep_mix: Annotated[
         Path | None,
@@ -76,6 +76,7 @@ def impute(
     ] = "auto",
     steps: o.Steps = None,
     segment: o.Segment = None,
+    sketch: o.Sketch = None,
     device: o.Device = "auto",
     sampler: o.SamplerName = None,
     churn: o.Churn = None,

@@ -34,12 +34,12 @@ class Loan:
 
 
 def check(options: dict[str, Any]) -> None:
-    """Raises UsageError for what does not go with --from, or only with it; InputError when it is no library."""
+    """Raises UsageError for what does not go with --from; InputError when it is no library."""
     library, strength = options["library"], options["strength"]
     if library is None:
-        if strength is not None:
-            raise UsageError("--strength: how far from what is borrowed. Give --from LIBRARY too.")
         return
+    if options["sketch"] is not None:
+        raise UsageError("--from with --sketch: new stems begin with one of them. Give one.")
     if options["region"]:
         raise UsageError("--from with --region: whole stems are borrowed. Give one of them.")
     Sampling().begun(STRENGTH if strength is None else strength)

@@ -52,7 +52,8 @@ def _wish(options: dict[str, Any]) -> Wish:
         raise UsageError(f"--keep-mix and --add: say which song stays and what joins it. Give {missing} too.")
     others = {"FOLDER": options["source"] != Path(), "--keep": options["keep"], "--fill": options["fill"],
               "--region": options["region"], "--method": options["method"] != "auto",
-              "--from": options["library"] is not None, "--strength": options["strength"] is not None}  # fmt: skip
+              "--from": options["library"] is not None, "--sketch": options["sketch"],
+              "--strength": options["strength"] is not None}  # fmt: skip
     for name, given in others.items():
         if given:
             raise UsageError(f"--keep-mix with {name}: that is for stems in files. Give one of them.")

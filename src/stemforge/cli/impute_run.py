@@ -11,10 +11,10 @@ from typing import Any
 
 from stemforge import checkpoints
 from stemforge.audio.io import probe
-from stemforge.cli import impute_from, lists, prompted
+from stemforge.cli import impute_from, lists, prompted, sketches
 from stemforge.cli.inputs import check_writable, track_name
 from stemforge.cli.options import listed, region_of, sampling_of
-from stemforge.cli.synthesis import Rows, Session
+from stemforge.cli.synthesis import NO_SKETCH, Rows, Session
 from stemforge.cli.synthesis_batch import Batch
 from stemforge.errors import InputError, UsageError
 from stemforge.inference.settings import default
@@ -23,7 +23,7 @@ from stemforge.tasks.edit_files import Files
 from stemforge.tasks.files import separate_file
 from stemforge.tasks.gather import stem_files
 from stemforge.tasks.impute import METHODS, Wish, windows_in
-from stemforge.tasks.impute_files import accompanied, gain_for, names_of, open_given
+from stemforge.tasks.impute_files import accompanied, frames_in, gain_for, names_of, open_given, sketched
 from stemforge.tasks.library_files import Found
 from stemforge.tasks.regions import checked
 from stemforge.tasks.separate import Selection
@@ -55,7 +55,9 @@ def run(options: dict[str, Any]) -> int:
         raise UsageError(f"--method {options['method']}: unknown. Give {' or '.join(METHODS)}.")
     prompted.refuse(options, "--keep-mix and --add")
     impute_from.check(options)
-    session = Session.begin(options)
+    session = Session.begin(options if options["library"] is None else {**options, "sketch": NO_SKETCH})
+    if options["library"] is None:
+        sketches.check(session, "--from LIBRARY or ")
     plan = _plan(options)
     session.check_stems((*plan.read, *(plan.fill or ())))
     source: Path = options["source"]
@@ -65,7 +67,12 @@ def run(options: dict[str, Any]) -> int:
     places = [top / (name if len(seeds) == 1 else f"{name}-{seed}") for seed in seeds]
     check_writable(options["out"])
     library = impute_from.described(options)
-    batch = Batch(session, lambda: _sources(source, plan), source.absolute().name, lambda seed: library)
+    batch = Batch(
+        session,
+        lambda: _sources(source, plan),
+        source.absolute().name,
+        lambda seed: {**library, "sketch": sketches.stamp(session)},
+    )
     with ExitStack() as stack:
         given = cache(lambda: _given(session, source, plan, stack))
         lenders = cache(lambda: impute_from.lenders(session, given()[0], plan.fill, but=name))
@@ -133,22 +140,32 @@ def _one(
     wish = Wish(plan.fill, plan.regions, method, options["segment"], seed)
     made = wish.names(network, given.names)
     loan = impute_from.loan(session, given, made, lenders, seed)
-    sampling = sampling if loan is None else sampling.begun(loan.strength)
-    windows = windows_in(network, given.frames / given.rate, wish.segment)
-    session.report.task(folder.name, sampling.steps * windows)
+    sketcher = sketches.sketcher(session, made, given.names)
+    first = loan or sketcher
+    sampling = sampling if first is None else sampling.begun(first.strength)
+    steps = sampling.steps * windows_in(network, given.frames / given.rate, wish.segment)
+    if sketcher is not None:
+        steps += sketcher.steps(frames_in(given, network))
+    session.report.task(folder.name, steps)
+
+    def on_step(done: int, total: int) -> None:
+        session.report.advance(1)
+
+    drawn = None if sketcher is None else sketched(sketcher, network, given, gain, wish, on_step)
     blocks = accompanied(
         network,
         given,
         gain,
         sampling,
         wish,
-        begun=None if loan is None else loan.blocks,
+        begun=drawn if loan is None else loan.blocks,
         device=session.device,
-        on_step=lambda done, total: session.report.advance(1),
+        on_step=on_step,
     )
     names = names_of(given, network, wish)
     written = session.write(folder, Rows(names, given.rate, given.channels, given.frames, blocks), mix=options["mix"])
     recipe = {"task": "impute", "input": options["source"].absolute().name, "seed": seed, "keep": list(plan.keep),
               "fill": list(made), "regions": plan.told(given), "method": method,
-              "sampling": asdict(sampling), **({} if loan is None else {"from": loan.told})}  # fmt: skip
+              "sampling": asdict(sampling), **({} if loan is None else {"from": loan.told}),
+              **sketches.told(session, sketcher)}  # fmt: skip
     session.finish(folder, written, recipe, begun, rate=given.rate, channels=given.channels)

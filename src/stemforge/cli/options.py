@@ -83,6 +83,14 @@ MixtureTerm = Annotated[
     ),
 ]
 
+Sketch = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Checkpoint that draws what is made before it is made sound, or none. Default: as suits the checkpoint.",
+    ),
+]
+
 Format = Annotated[str | None, typer.Option(help="wav, flac, mp3, ogg or opus.", rich_help_panel=_FORMAT)]
 Flac = Annotated[bool, typer.Option("--flac", help="Same as --format flac.", rich_help_panel=_FORMAT)]
 Mp3 = Annotated[bool, typer.Option("--mp3", help="Same as --format mp3.", rich_help_panel=_FORMAT)]

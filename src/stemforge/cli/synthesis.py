@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from stemforge.models.registry import Joint
+    from stemforge.models.sketch import Sketch
 
-MIX = "mix"
+MIX, NO_SKETCH = "mix", "none"
 _PART = 1 << 20
 
 
@@ -94,6 +95,25 @@ class Session:
             raise UsageError(f"checkpoint '{self.checkpoint.name}': cannot generate, only separate. Name another one.")
         self.report.note(f"checkpoint {self.checkpoint.name} on {self.device}", 1)
         return cast("Joint", network)
+
+    @cached_property
+    def sketching(self) -> checkpoints.Checkpoint | None:
+        """What draws what is made, before it is sound; None: nothing does. Raises UsageError: there is no such one."""
+        asked = self.options.get("sketch") or self.checkpoint.sketch or NO_SKETCH
+        return None if asked == NO_SKETCH else checkpoints.find(asked)
+
+    @cached_property
+    def sketch(self) -> Sketch | None:
+        """Its network, built when it is needed. Raises CheckpointError, and UsageError for one of sound."""
+        from stemforge.models.sketch import Sketch
+
+        found = self.sketching
+        if found is None:
+            return None
+        network = checkpoints.network_of(found).to(self.device)
+        if not isinstance(network, Sketch):
+            raise UsageError(f"--sketch {found.name}: makes sound, no sketches. Name another one, or none.")
+        return network
 
     def check_stems(self, names: tuple[str, ...] | None) -> None:
         """Raises UsageError for a stem that the checkpoint has not, before its weights are read."""

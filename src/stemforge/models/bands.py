@@ -43,23 +43,30 @@ class Bands(nn.Module):
 
     def read(self, sound: Tensor) -> Tensor:
         """(..., time) -> (..., band, frame) of time // hop frames, at least -1."""
-        flat, frames = sound.reshape(-1, sound.shape[-1]), sound.shape[-1] // self.hop
-        spectrum = torch.stft(flat, self.n_fft, self.hop, window=self.window, return_complex=True)[..., :frames]
-        power = self.bank @ (spectrum.abs() * self.scale).square() / self.bank.sum(dim=1, keepdim=True)
-        level_db = 10 * power.clamp(min=10 ** (FLOOR_DB / 10)).log10()
-        return ((level_db - FLOOR_DB) / SPAN_DB + SILENCE).reshape(*sound.shape[:-1], *power.shape[1:])
+        rows = [self._read(row) for row in sound.reshape(-1, sound.shape[-1])]  # one fits into the cache
+        return torch.stack(rows).reshape(*sound.shape[:-1], *rows[0].shape)
 
-    def sound(self, picture: Tensor, iterations: int = 32) -> Tensor:
-        """(..., band, frame) -> (..., frame * hop), with phases that are found in so many iterations."""
+    def _read(self, sound: Tensor) -> Tensor:
+        """(time,) -> (band, frame)."""
+        spectrum = torch.stft(sound, self.n_fft, self.hop, window=self.window, return_complex=True)
+        real, imaginary = torch.view_as_real(spectrum[:, : sound.shape[-1] // self.hop]).unbind(-1)
+        power = self.bank @ (real * real + imaginary * imaginary) * (self.scale**2 / self.bank.sum(dim=1, keepdim=True))
+        level_db = 10 * power.clamp(min=10 ** (FLOOR_DB / 10)).log10()
+        return (level_db - FLOOR_DB) / SPAN_DB + SILENCE
+
+    def sound(self, picture: Tensor, iterations: int = 32, seed: int = 0) -> Tensor:
+        """(..., band, frame) -> (..., frame * hop) on the CPU, with phases found in so many iterations from noise."""
         flat = picture.reshape(-1, *picture.shape[-2:])
         level_db = (flat - SILENCE) * SPAN_DB + FLOOR_DB
         amplitude = 10 ** (level_db / 20) * (level_db > FLOOR_DB + 1)
         shares = self.bank / self.bank.sum(dim=0, keepdim=True).clamp(min=1e-9)
-        spectrum = functional.pad(shares.mT @ amplitude, (0, 1)) / self.scale
+        spectrum = functional.pad(shares.mT @ amplitude, (0, 1)).cpu() / self.scale
         time = picture.shape[-1] * self.hop
-        found: Tensor = torchaudio.functional.griffinlim(
-            spectrum, self.window, self.n_fft, self.hop, self.n_fft, 1.0, iterations, MOMENTUM, time, True
-        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed % 2**63)
+            found: Tensor = torchaudio.functional.griffinlim(
+                spectrum, self.window.cpu(), self.n_fft, self.hop, self.n_fft, 1.0, iterations, MOMENTUM, time, True
+            )
         return found.reshape(*picture.shape[:-2], time)
 
 

@@ -113,9 +113,9 @@ class Sketch(nn.Module):
         """(..., time) at `sound_rate` -> (..., component, code), the last code filled up with silence."""
         return ((self._patches(self.pictures.read(sound)) - self.mean) @ self.axes.mT).mT
 
-    def decode(self, codes: Tensor, iterations: int = 32) -> Tensor:
-        """(..., component, code) -> sound (..., time), with phases by so many iterations of Griffin-Lim."""
-        return self.pictures.sound(self.picture(codes), iterations)
+    def decode(self, codes: Tensor, iterations: int = 32, seed: int = 0) -> Tensor:
+        """(..., component, code) -> sound (..., time) on the CPU, with phases by so many iterations of Griffin-Lim."""
+        return self.pictures.sound(self.picture(codes), iterations, seed)
 
     def picture(self, codes: Tensor) -> Tensor:
         """(..., component, code) -> (..., band, frame)."""

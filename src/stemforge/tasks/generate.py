@@ -7,12 +7,13 @@ generates what follows. Nothing else of what was made is held, so memory does no
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import torch
 from torch import Tensor
 
+from stemforge.audio.feed import Feed
 from stemforge.audio.windows import eased
 from stemforge.devices import memory_errors
 from stemforge.errors import StemforgeError, UsageError
@@ -77,6 +78,7 @@ class How(TypedDict, total=False):
     segment: float | None
     device: torch.device | str
     on_step: OnStep
+    begun: Iterable[Tensor] | None
 
 
 @torch.no_grad()
@@ -90,6 +92,7 @@ def generate_blocks(
     segment: float | None = None,
     device: torch.device | str = "cpu",
     on_step: OnStep = quiet,
+    begun: Iterable[Tensor] | None = None,
 ) -> Iterator[Tensor]:
     """Stems (stem, channel, time) of a new piece at the rate of the network, block by block, float32 on the CPU.
 
@@ -103,6 +106,8 @@ def generate_blocks(
         segment: seconds of a window; None for what suits the network.
         device: where the network is.
         on_step: called with (steps done, steps in all), over all windows.
+        begun: blocks (stem, channel, time) of what the wanted stems begin with instead of noise alone, as long as the
+            piece, at the level of training songs; `sampling` is from the level of the noise that is put on it.
 
     Raises:
         UsageError: an unknown stem, or no length.
@@ -122,13 +127,18 @@ def generate_blocks(
     like = torch.empty(1, len(network.names), network.channels, length, dtype=state_type(torch.device(device)))
     like = like.to(device)
     kept, context = [network.names.index(name) for name in wanted], like[..., :0]
+    feed = None if begun is None else Feed(begun)
     for index in range(count):
 
         def step(done: int, steps: int, index: int = index) -> None:
             on_step(index * steps + done, count * steps)
 
+        first = torch.zeros_like(like)
+        if feed is not None:
+            start, more = context.shape[-1], min(length - context.shape[-1], left)
+            first[0, kept, :, start : start + more] = feed.take(more).to(first)
         with memory_errors(device):
-            window = _window(network, denoise, like, context, sampling, seed * 1_000_003 + index, step)
+            window = _window(network, denoise, first, context, sampling, seed * 1_000_003 + index, step)
         new = window[0, kept, :, context.shape[-1] :][..., :left].float().cpu()
         check_finite(new, seed)
         yield new
@@ -143,16 +153,16 @@ def check_finite(samples: Tensor, seed: int) -> None:
 
 
 def _window(
-    network: Joint, denoise: Denoise, like: Tensor, context: Tensor, sampling: Sampling, seed: int, on_step: OnStep
+    network: Joint, denoise: Denoise, first: Tensor, context: Tensor, sampling: Sampling, seed: int, on_step: OnStep
 ) -> Tensor:
-    """One window, beginning with the given context (batch, stem, channel, time)."""
+    """One window, whose noise is put on `first`, behind the given context (both (batch, stem, channel, time))."""
     noise = noise_of(network, seed)
     given: Given = Free()
-    known = (torch.arange(like.shape[-1], device=like.device) < context.shape[-1]).expand(*like.shape[:2], 1, -1)
+    known = (torch.arange(first.shape[-1], device=first.device) < context.shape[-1]).expand(*first.shape[:2], 1, -1)
     if context.shape[-1]:
-        stems = torch.nn.functional.pad(context, (0, like.shape[-1] - context.shape[-1]))
+        stems = torch.nn.functional.pad(context, (0, first.shape[-1] - context.shape[-1]))
         given = Observed(stems, known, noised=not network.conditional)
         if network.conditional:
             denoise = conditioned(denoise, known)
-    window = sampling.run(denoise, noise(like) * sampling.sigma_max, given, noise, on_step)
+    window = sampling.run(denoise, first + noise(first) * sampling.sigma_max, given, noise, on_step)
     return eased(window, known, round(EASE * network.rate))

@@ -156,10 +156,10 @@ def impute_blocks(
             tape, at = tape.after(start - at), start
         behind = at + tape.full.shape[-1]
         rows = torch.zeros(1, len(names), network.channels, at + length - behind)
-        if begun is not None:
-            rows[0, made] = begun.take(at + length - behind)
         rows[0, given] = feed.take(at + length - behind)
         known = wish.known(song.names, names, (behind, at + length), rate)
+        if begun is not None:
+            rows[0, made] = torch.where(known[0, made], rows[0, made], begun.take(at + length - behind))
         tape = tape.longer(rows.to(device), known.to(device), song.gain)
 
         def step(done: int, steps: int, index: int = index) -> None:

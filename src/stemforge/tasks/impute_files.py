@@ -21,6 +21,7 @@ from stemforge.tasks.edit_files import Files, open_stems
 from stemforge.tasks.gather import stem_files
 from stemforge.tasks.impute import Song, Wish, impute_blocks
 from stemforge.tasks.levels import gain_over
+from stemforge.tasks.sketched import Sketcher
 
 if TYPE_CHECKING:
     from stemforge.models.registry import Joint
@@ -81,6 +82,15 @@ def accompanied(
     for new in lasting(back, frames, lead):
         yield _joined(old.take(new.shape[-1]), new, given, names, wish, at)
         at += new.shape[-1]
+
+
+def sketched(
+    sketcher: Sketcher, network: Joint, given: Files, gain: float, wish: Wish, on_step: OnStep = quiet
+) -> Iterator[Tensor]:
+    """What is drawn for the new stems: the `begun` of `accompanied`. Raises as `impute_blocks` and reading do."""
+    blocks = known_to(network, given, given.stream(again=True))
+    song = Song(blocks, given.names, frames_in(given, network), gain)
+    return sketcher.impute(song, wish.names(network, given.names), wish, network.channels, on_step=on_step)
 
 
 def names_of(given: Files, network: Joint, wish: Wish) -> tuple[str, ...]:

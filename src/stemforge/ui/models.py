@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +14,13 @@ from stemforge.errors import UsageError
 from stemforge.models.registry import refuse_sketches
 from stemforge.separators.folded import FoldedSeparator
 from stemforge.tasks.cascade import VOICE, Cascade
+from stemforge.tasks.sketched import Sketcher
 
 if TYPE_CHECKING:
     import torch
 
     from stemforge.models.registry import Joint
+    from stemforge.models.sketch import Sketch
     from stemforge.types import Separator
 
 
@@ -59,6 +62,7 @@ class Models:
         self.choices = {found.name: self._choice(found) for found in (first, *here)}
         self._device_name = device
         self._kept: tuple[str, Any] | None = None
+        self._sketch: tuple[str, Sketch] | None = None
 
     @cached_property
     def device(self) -> torch.device:
@@ -95,6 +99,16 @@ class Models:
         if not hasattr(network, "denoise"):
             raise UsageError(f"checkpoint '{choice.name}': cannot make stems, only separate. Choose another one.")
         return cast("Joint", network)
+
+    def sketcher(self, choice: Choice, made: Sequence[str], given: Sequence[str]) -> Sketcher | None:
+        """What draws those stems beside the given ones, if something does. Raises as `load` does."""
+        name = choice.checkpoint.sketch
+        if name is None:
+            return None
+        if self._sketch is None or self._sketch[0] != name:
+            self._sketch = name, cast("Sketch", checkpoints.network_of(checkpoints.find(name)).to(self.device))
+        found = Sketcher(self._sketch[1], device=self.device)
+        return found if found.can(made, self.joint(choice).rate, given) else None
 
     def _network(self, choice: Choice) -> Any:  # noqa: ANN401 (what it can do is asked where it is used)
         """On the device; the one before is forgotten."""

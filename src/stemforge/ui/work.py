@@ -29,7 +29,7 @@ from stemforge.tasks.edit_files import Files, Patch, Patches, open_stems, write
 from stemforge.tasks.edit_song import Job, Scene, Tail, begins, changes, windows_in
 from stemforge.tasks.impute import Wish
 from stemforge.tasks.impute import windows_in as windows_of_song
-from stemforge.tasks.impute_files import accompanied, gain_for, names_of, open_given
+from stemforge.tasks.impute_files import accompanied, frames_in, gain_for, names_of, open_given, sketched
 from stemforge.tasks.regions import checked
 from stemforge.tasks.separate import Selection
 from stemforge.types import Separator, Stems
@@ -107,19 +107,25 @@ def impute(models: Models, song: Song, asked: Mapping[str, Any], folder: Path, t
     given, strange = open_given(base.folder, keep), [name for name in base.stems if name not in network.names]
     wish = Wish(fill, {}, "condition" if network.conditional else "replace", None, seed)
     sampling = default("impute" if network.conditional else "replace", network.conditional)
-    names = names_of(given, network, wish)
-    steps = _Steps(sampling.steps * windows_of_song(network, given.frames / given.rate), tell)
-    made = accompanied(
-        network, given, gain_for(given, network), sampling, wish, device=models.device,
-        on_step=lambda done, total: steps.one(),
-    )  # fmt: skip
+    names, gain = names_of(given, network, wish), gain_for(given, network)
+    sketcher = models.sketcher(choice, fill, keep)
+    sampling = sampling if sketcher is None else sampling.begun(sketcher.strength)
+    more = 0 if sketcher is None else sketcher.steps(frames_in(given, network))
+    steps = _Steps(more + sampling.steps * windows_of_song(network, given.frames / given.rate), tell)
+
+    def on_step(done: int, total: int) -> None:
+        steps.one()
+
+    begins = None if sketcher is None else sketched(sketcher, network, given, gain, wish, on_step)
+    made = accompanied(network, given, gain, sampling, wish, begun=begins, device=models.device, on_step=on_step)
     if strange:
         beside = Feed(open_stems(base.folder, strange).stream())
         made = (torch.cat([rows, beside.take(rows.shape[-1])]) for rows in made)
     written = _written(folder, (*names, *strange), given, made)
+    drawn = {} if sketcher is None else {"sketch": _stamp(checkpoints.find(choice.checkpoint.sketch))}
     recipe = {"checkpoint": _stamp(choice.checkpoint), "task": "impute", "input": song.name, "of": base.title,
               "keep": [*keep, *strange], "fill": list(fill), "seed": seed, "method": wish.method,
-              "sampling": asdict(sampling)}  # fmt: skip
+              "sampling": asdict(sampling), **drawn}  # fmt: skip
     _finish(models, folder, recipe, _facts(written, given), begun)
     return f"New {_listed(fill)}, seed {seed}"
 

@@ -1,0 +1,69 @@
+"""What `generate` and `impute` begin with, where a checkpoint draws it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from stemforge import checkpoints
+from stemforge.cli.options import sampling_of
+from stemforge.cli.synthesis import NO_SKETCH, Session
+from stemforge.errors import UsageError
+from stemforge.inference.settings import Sampling, default
+from stemforge.tasks.sketched import STRENGTH, Sketcher
+
+
+def refuse(options: Mapping[str, Any]) -> None:
+    """Raises UsageError where a command that draws nothing is told something about it."""
+    for name in ("sketch", "strength"):
+        if options[name] not in (None, NO_SKETCH):
+            raise UsageError(f"--{name}: is not for prompts. Leave it out.")
+
+
+def check(session: Session, others: str = "") -> None:
+    """Raises UsageError for a sketch that there is not, and a strength that cannot be or that nothing has.
+
+    others: options that give something to begin with, too, as "--from LIBRARY or ".
+    """
+    strength = session.options["strength"]
+    Sampling().begun(STRENGTH if strength is None else strength)
+    if session.sketching is None and strength is not None:
+        raise UsageError(
+            f"--strength: how far from what it begins with, but it begins with noise. Give {others}--sketch NAME too."
+        )
+
+
+def stamp(session: Session) -> dict[str, str] | None:
+    """Name and sha256 of the checkpoint that draws, if one does."""
+    found = session.sketching
+    return None if found is None else {"name": found.name, "sha256": checkpoints.verify(found)[checkpoints.WEIGHTS]}
+
+
+def sketcher(session: Session, made: Sequence[str], given: Sequence[str] | None = None) -> Sketcher | None:
+    """What draws those stems, beside the given ones if there are any; None where nothing does.
+
+    Raises UsageError when a checkpoint was asked for by name that cannot.
+    """
+    network, options = session.sketch, session.options
+    if network is None:
+        return None
+    sampling = sampling_of(default("generate", conditional=True), options)
+    strength = STRENGTH if options["strength"] is None else options["strength"]
+    found = Sketcher(network, sampling, strength, session.device)
+    if found.can(made, session.network.rate, given):
+        return found
+    if options["sketch"] is None:
+        return None
+    raise UsageError(
+        f"--sketch {options['sketch']}: draws {', '.join(network.names)} at {network.config.sound_rate} Hz, which is "
+        "not what is wanted here. Give --sketch none."
+    )
+
+
+def told(session: Session, sketcher: Sketcher | None) -> dict[str, Any]:
+    """What the recipe of a sidecar says of it."""
+    if sketcher is None:
+        return {}
+    how = {"strength": sketcher.strength, "sampling": asdict(sketcher.sampling)}
+    return {"sketch": {**(stamp(session) or {}), **how}}

@@ -1,0 +1,146 @@
+"""Sketches first: what sound begins with is drawn by a network of pictures, then heard, and refined by that of sound.
+
+A cascade of two joint models (Ho et al. 2022, https://arxiv.org/abs/2106.15282). The first says what is played, in few
+numbers; the second gets its sound with some noise on it (SDEdit, Meng et al. 2022, https://arxiv.org/abs/2108.01073)
+and says what it sounds like.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from stemforge.audio.feed import lasting
+from stemforge.audio.windows import Window, join, split
+from stemforge.inference.samplers import OnStep, quiet
+from stemforge.inference.settings import Sampling, default
+from stemforge.models.sketch import Sketch
+from stemforge.tasks.generate import generate_blocks, windows_in
+from stemforge.tasks.impute import Song, Wish, impute_blocks
+
+STRENGTH = 0.3
+"""How far sound may go from its sketch: as much as Griffin-Lim loses."""
+PART = 100
+"""Codes whose phases are found at once, the last of them cross-faded with the next part."""
+
+
+@dataclass(frozen=True)
+class Sketcher:
+    """Draws what sound begins with.
+
+    network: on `device`; sampling: of the codes; strength: see `Sampling.begun`.
+    """
+
+    network: Sketch
+    sampling: Sampling = field(default_factory=lambda: default("generate", conditional=True))
+    strength: float = STRENGTH
+    device: torch.device | str = "cpu"
+
+    def can(self, made: Sequence[str], rate: int, given: Sequence[str] | None = None) -> bool:
+        """Whether it knows all that is made, something of what is given (None: nothing is), and the rate in Hz."""
+        known = set(self.network.names)
+        return set(made) <= known and (given is None or bool(known & set(given))) and rate == self._rate
+
+    def steps(self, frames: int) -> int:
+        """How many steps a sketch of so many samples takes."""
+        return self.sampling.steps * windows_in(self.network, frames / self._rate)
+
+    def generate(
+        self, names: Sequence[str], frames: int, channels: int, *, seed: int = 0, on_step: OnStep = quiet
+    ) -> Iterator[Tensor]:
+        """A new piece: blocks (stem, channel, time) of so many samples, at the level of training songs.
+
+        Arguments and errors as of `generate_blocks`.
+        """
+        wanted = tuple(name for name in self.network.names if name in names)
+        codes = generate_blocks(
+            self.network, frames / self._rate, self.sampling, seed=seed, stems=wanted, device=self.device,
+            on_step=on_step,
+        )  # fmt: skip
+        order = [wanted.index(name) for name in names]
+        heard = decoded(self.network, (block[order] for block in codes), seed)
+        return lasting((wide(block, channels) for block in heard), frames, (len(names), channels))
+
+    def impute(
+        self, song: Song, made: Sequence[str], wish: Wish, channels: int, *, on_step: OnStep = quiet
+    ) -> Iterator[Tensor]:
+        """What goes with given stems: blocks (stem, channel, time) of the stems `made`, at the level of the given.
+
+        song: blocks at the rate of the network, those of stems that it does not know are not heard; wish: regions and
+        seed. Errors as of `impute_blocks`.
+        """
+        known = [name for name in song.names if name in self.network.names]
+        rows = [song.names.index(name) for name in known]
+        count = -(-song.frames // self.size)
+        mono = (block[rows].mean(dim=1, keepdim=True) * song.gain for block in song.blocks)
+        heard = lasting(mono, count * self.size, (len(rows), 1))
+        regions = {name: [self._whole(*part) for part in parts] for name, parts in wish.regions.items()}
+        fill = tuple(name for name in made if name not in regions)
+        task = replace(wish, fill=fill, regions=regions, method="condition", segment=None)
+        drawn = impute_blocks(
+            self.network,
+            Song(coded(self.network, heard), tuple(known), count, 1.0),
+            self.sampling, task, device=self.device, on_step=on_step,
+        )  # fmt: skip
+        wanted = task.names(self.network, tuple(known))
+        order = [wanted.index(name) for name in made]
+        sound = decoded(self.network, (block[order] for block in drawn), wish.seed)
+        blocks = (wide(block, channels) / song.gain for block in sound)
+        return lasting(blocks, song.frames, (len(made), channels))
+
+    @property
+    def size(self) -> int:
+        """Samples of a code."""
+        return size_of(self.network)
+
+    @property
+    def _rate(self) -> int:
+        return self.network.config.sound_rate
+
+    def _whole(self, start: float, stop: float) -> tuple[float, float]:
+        """A region, in seconds, made as long as all codes that it touches."""
+        rate = self.network.rate
+        return math.floor(start * rate) / rate, stop if math.isinf(stop) else math.ceil(stop * rate) / rate
+
+
+def size_of(network: Sketch) -> int:
+    """Samples of a code."""
+    return network.config.sound_rate // network.rate
+
+
+def wide(sound: Tensor, channels: int) -> Tensor:
+    """(stem, time) -> (stem, channel, time), all channels alike."""
+    return sound[:, None].expand(-1, channels, -1)
+
+
+def coded(network: Sketch, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Sound, blocks (stem, channel, time) of any lengths, as blocks of codes (stem, component, code) on the CPU.
+
+    They are those of the whole sound at once: each part is read with a code more on both sides.
+    """
+    size = size_of(network)
+    rest = None
+    for index, part in enumerate(split(blocks, (PART + 2) * size, PART * size)):
+        sound = part.samples[..., : part.valid].mean(dim=1)
+        found = network.encode(sound.to(network.mean)).cpu()
+        yield found[..., min(index, 1) : PART + 1]
+        rest = found[..., PART + 1 :]
+    if rest is not None and rest.shape[-1]:
+        yield rest
+
+
+def decoded(network: Sketch, codes: Iterable[Tensor], seed: int) -> Iterator[Tensor]:
+    """Codes, blocks (stem, component, code), as sound, blocks (stem, time) on the CPU."""
+    size = size_of(network)
+
+    def heard() -> Iterator[Window]:
+        for index, part in enumerate(split(codes, PART, PART - 1)):
+            sound = network.decode(part.samples[..., : part.valid].to(network.mean), seed=seed * 1_000_003 + index)
+            missing = PART * size - sound.shape[-1]
+            yield Window(torch.nn.functional.pad(sound, (0, missing)), sound.shape[-1])
+
+    yield from join(heard(), PART * size, (PART - 1) * size)

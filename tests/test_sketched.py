@@ -1,0 +1,251 @@
+"""What is begun with a sketch: drawn, heard, refined; blocks of any length, given stems, regions, and the commands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors.torch import save_file
+
+from stemforge import checkpoints
+from stemforge.cli.main import main
+from stemforge.errors import UsageError
+from stemforge.inference.settings import Sampling
+from stemforge.tasks.generate import generate
+from stemforge.tasks.impute import Song, Wish, impute_blocks
+from stemforge.tasks.sketched import PART, Sketcher, coded, decoded
+from test_sketch import learned
+from test_synthesis import checkpoint, wav  # noqa: F401 (a fixture)
+from tiny import tiny_network
+
+NAMES = ("bass", "drums", "other")
+QUICK = Sampling(steps=2)
+RATE, SIZE = 8000, 800
+
+
+def sketcher(**changes: object) -> Sketcher:
+    return Sketcher(learned(**changes)[0], QUICK)
+
+
+@pytest.mark.parametrize("count", [1, SIZE, 24 * SIZE - 5, (PART + 2) * SIZE, (2 * PART + 3) * SIZE + 77])
+def test_a_sound_in_blocks_has_the_codes_of_the_whole(count: int) -> None:
+    """Whatever its length, and whatever that of the blocks."""
+    network, _ = learned()
+    sound = 0.1 * torch.randn(3, 2, count, generator=torch.Generator().manual_seed(0))
+    padded = torch.nn.functional.pad(sound, (0, -count % SIZE))
+    whole = network.encode(padded.mean(dim=1))
+    assert torch.allclose(torch.cat(list(coded(network, padded.split(1234, dim=-1))), dim=-1), whole, atol=1e-4)
+
+
+def test_codes_in_blocks_become_one_sound() -> None:
+    """As long as they are; within a part what `decode` finds, and over the border no louder than on both sides."""
+    network, _ = learned()
+    codes = 0.5 * torch.randn(2, 24, 2 * PART + 7, generator=torch.Generator().manual_seed(0))
+    sound = torch.cat(list(decoded(network, codes.split(31, dim=-1), seed=1)), dim=-1)
+    assert sound.shape == (2, codes.shape[-1] * SIZE)
+    first = network.decode(codes[..., :PART], seed=1_000_003)
+    assert torch.equal(sound[:, : (PART - 1) * SIZE], first[:, : (PART - 1) * SIZE])
+    again = torch.cat(list(decoded(network, codes.split(100, dim=-1), seed=1)), dim=-1)
+    assert torch.equal(sound, again)
+    jumps = sound.diff(dim=1).abs()
+    border = slice((PART - 1) * SIZE - 80, PART * SIZE + 80)
+    assert jumps[:, border].max() <= jumps.max() * 1.0001
+    assert sound[:, border].abs().max() > 0
+    state = torch.random.get_rng_state()
+    network.decode(codes[..., :5])
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_a_sketch_is_as_long_as_the_piece_and_in_the_order_asked_for() -> None:
+    found = sketcher()
+    piece = torch.cat(list(found.generate(("other", "bass"), 16500, 2, seed=3)), dim=-1)
+    other = torch.cat(list(found.generate(("bass", "other"), 16500, 2, seed=3)), dim=-1)
+    assert piece.shape == (2, 2, 16500)
+    assert torch.equal(piece[:, 0], piece[:, 1])
+    assert piece.square().mean(dim=(1, 2)).min() > 0
+    assert torch.allclose(piece[0, 0, :4000].square().mean(), other[1, 0, :4000].square().mean(), rtol=0.2)
+    assert found.steps(16500) == 2 and found.steps(RATE * 20) == 6
+
+
+def test_it_knows_what_it_can_draw() -> None:
+    found = sketcher()
+    assert found.can(("bass",), RATE) and found.can(NAMES, RATE) and found.can(("bass",), RATE, ("drums", "vocals"))
+    assert not found.can(("vocals", "bass"), RATE)
+    assert not found.can(("bass",), 44100)
+    assert not found.can(("bass",), RATE, ("vocals",))
+
+
+def test_what_is_given_is_heard() -> None:
+    """Other bass, other drums; stems that the sketch does not know change nothing, and a gain is one of level alone."""
+    found, sounds = sketcher(), learned()[1][:, None, :15000]
+    wish = Wish(("drums",), seed=1)
+
+    def drawn(rows: torch.Tensor, names: tuple[str, ...], gain: float = 1.0) -> torch.Tensor:
+        song = Song(rows.split(999, dim=-1), names, rows.shape[-1], gain)
+        return torch.cat(list(found.impute(song, ("drums",), wish, 2)), dim=-1)
+
+    one = drawn(sounds[:1], ("bass",))
+    assert one.shape == (1, 2, 15000) and one.abs().max() > 0
+    assert torch.equal(one, drawn(sounds[:1], ("bass",)))
+    assert not torch.equal(one, drawn(sounds[5:6], ("bass",)))
+    assert torch.equal(one, drawn(sounds[:2], ("bass", "vocals")))
+    assert torch.allclose(drawn(0.25 * sounds[:1], ("bass",), 4.0), 0.25 * one, atol=1e-5)
+
+
+def test_a_region_is_drawn_and_what_is_around_it_stays() -> None:
+    """The codes that it touches are new, all others are those of the stem."""
+    found, sounds = sketcher(), learned()[1][:2, None]
+    song = Song([sounds], ("bass", "drums"), sounds.shape[-1], 1.0)
+    wish = Wish(regions={"bass": [(0.55, 0.95)]}, seed=1)
+    drawn = torch.cat(list(found.impute(song, ("bass",), wish, 1)), dim=-1)
+    old, new = (found.network.picture(found.network.encode(x)) for x in (sounds[0, 0], drawn[0, 0]))
+    gap = (new - old).abs().mean(dim=0).reshape(-1, 10).mean(dim=1)
+    assert gap[5:10].min() > 2 * gap[[0, 1, 2, 3, 12, 13, 14, 15]].max()
+
+
+@pytest.mark.parametrize("seconds", [1.0, 15.0])
+def test_a_piece_begins_with_what_it_is_given(seconds: float) -> None:
+    """With next to no noise on it, it is that piece, over the borders of windows too; with much it is another one."""
+    torch.manual_seed(0)
+    network = tiny_network()
+    first = 0.1 * torch.randn(2, 2, round(seconds * RATE), generator=torch.Generator().manual_seed(1))
+    kept, far = (
+        generate(network, seconds, QUICK.begun(strength), seed=2, stems=("drums", "other"),
+                 begun=first.split(7000, dim=-1)).samples
+        for strength in (1e-4, 0.9)
+    )  # fmt: skip
+    assert kept.shape == first.shape
+    gap = (kept - first).abs()
+    gap[..., 12 * RATE : 12 * RATE + 40] = 0  # where the second window is eased into the first
+    assert gap.max() < 0.01
+    assert (far - first).abs().max() > 0.1
+
+
+def test_a_region_begins_with_what_it_is_given() -> None:
+    """Inside of it the beginning, outside the stem itself."""
+    torch.manual_seed(0)
+    network, dice = tiny_network(), torch.Generator().manual_seed(1)
+    rows, first = (0.1 * torch.randn(2, 2, RATE, generator=dice) for _ in range(2))
+    song = Song([rows], ("bass", "drums"), RATE, 2.0, first[:1].split(3000, dim=-1))
+    wish = Wish(regions={"drums": [(0.25, 0.5)]})
+    made = torch.cat(list(impute_blocks(network, song, QUICK.begun(1e-4), wish)), dim=-1)[0]
+    inside = slice(2100, 3900)
+    assert (made[:, inside] - first[0, :, inside]).abs().max() < 0.01
+    assert torch.equal(made[:, :2000], rows[1, :, :2000]) and torch.equal(made[:, 4000:], rows[1, :, 4000:])
+
+
+@pytest.fixture
+def drawing(tmp_path: Path) -> Path:
+    """A folder with a sketch of 8 kHz."""
+    network, _ = learned()
+    folder = tmp_path / "lines"
+    folder.mkdir()
+    save_file(
+        {name: tensor.contiguous() for name, tensor in network.state_dict().items()}, folder / "model.safetensors"
+    )
+    (folder / "config.json").write_text(json.dumps(network.to_config()))
+    return folder
+
+
+def own_table(place: Path, sound: Path, drawing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table in which one draws for the other."""
+    table = checkpoints.entry_for(sound) + 'sketch = "lines"\n\n' + checkpoints.entry_for(drawing)
+    (place / "own.toml").write_text(table)
+    monkeypatch.setenv("STEMFORGE_CHECKPOINTS", str(place / "own.toml"))
+
+
+def test_the_table_says_what_draws(
+    checkpoint: Path,  # noqa: F811
+    drawing: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Without an option it is used, and the sidecar says so; `none` is without; what it cannot draw is made anyway."""
+    own_table(tmp_path, checkpoint, drawing, monkeypatch)
+    assert 'tasks = ["sketch"]' in checkpoints.entry_for(drawing)
+    assert "sample_rate = 8000\nchannels = 1\n" in checkpoints.entry_for(drawing)
+    call = ["generate", "-n", "tiny", "--duration", "1.5", "--steps", "2", "-q"]
+    assert main([*call, "-o", str(tmp_path / "a")]) == 0
+    recipe = json.loads((tmp_path / "a/tiny/seed-0/stemforge.json").read_text())["recipe"]
+    assert recipe["sketch"]["name"] == "lines" and recipe["sketch"]["strength"] == 0.3
+    assert recipe["sketch"]["sha256"] == checkpoints.verify(checkpoints.find("lines"))["model.safetensors"]
+    assert recipe["sampling"]["sigma_max"] == pytest.approx(0.3 / 0.7)
+    assert main([*call, "-o", str(tmp_path / "b"), "--sketch", "none"]) == 0
+    assert "sketch" not in json.loads((tmp_path / "b/tiny/seed-0/stemforge.json").read_text())["recipe"]
+    a, b = (soundfile.read(tmp_path / name / "tiny/seed-0/mix.wav")[0] for name in "ab")
+    assert a.shape == b.shape and np.abs(a - b).max() > 1e-3
+    capsys.readouterr()
+    assert main([*call, "-o", str(tmp_path / "a")]) == 0
+    assert main([*call, "-o", str(tmp_path / "a"), "--sketch", "none"]) == 7
+    assert "sketch was" in capsys.readouterr().err
+
+
+def test_impute_begins_with_a_sketch(
+    checkpoint: Path,  # noqa: F811
+    drawing: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is kept comes out as it was, the other stems are told to be sketched, a part of one too."""
+    own_table(tmp_path, checkpoint, drawing, monkeypatch)
+    song = tmp_path / "song"
+    wav(song / "bass.wav", 1.0, 16000)
+    wav(song / "drums.wav", 1.0, 16000)
+    call = ["impute", str(song), "--keep", "bass", "-n", "tiny", "--steps", "2", "-q", "-o", str(tmp_path / "out")]
+    assert main([*call, "--region", "drums=0.2:0.6", "--strength", "0.4"]) == 0
+    recipe = json.loads((tmp_path / "out/tiny/song/stemforge.json").read_text())["recipe"]
+    assert recipe["sketch"]["strength"] == 0.4
+    old, _ = soundfile.read(song / "drums.wav", dtype="float32")
+    new, _ = soundfile.read(tmp_path / "out/tiny/song/drums.wav", dtype="float32")
+    assert np.array_equal(old[:3200], new[:3200]) and not np.array_equal(old[3300:9000], new[3300:9000])
+    assert main([*call, "--fill", "other,drums", "--overwrite"]) == 0
+    assert (tmp_path / "out/tiny/song/other.wav").is_file()
+    assert "sketch" in json.loads((tmp_path / "out/tiny/song/stemforge.json").read_text())["recipe"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("generate --sketch tiny", "makes sound, no sketches. Name another one, or none."),
+        ("generate --sketch nothing", "unknown"),
+        ("generate --strength 0.3", "begins with noise"),
+        ("generate --sketch lines --strength 0", "must be more than 0"),
+        ("generate --prompt jazz --sketch lines", "is not for prompts"),
+        ("generate -n wider --sketch lines", "draws bass, drums, other at 8000 Hz"),
+        ("impute song --keep bass --from songs --sketch lines", "begin with one of them"),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_line(
+    words: str,
+    says: str,
+    checkpoint: Path,  # noqa: F811
+    drawing: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Exit code 2, and nothing written."""
+    wider = tiny_network(names=["bass", "drums", "other", "piano"])
+    (tmp_path / "wider").mkdir()
+    save_file(wider.state_dict(), tmp_path / "wider" / "model.safetensors")
+    (tmp_path / "wider" / "config.json").write_text(json.dumps(wider.to_config()))
+    for name in ("song", "songs/one"):
+        wav(tmp_path / name / "bass.wav")
+    monkeypatch.chdir(tmp_path)
+    named = [] if "-n" in words else ["-n", "tiny"]
+    assert main([*words.split(), *named, "-o", "out"]) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1 and says in error[0]
+    assert not list(tmp_path.glob("out/**/*.wav"))
+
+
+def test_a_sketch_of_sound_is_refused(checkpoint: Path) -> None:  # noqa: F811
+    """`load` says what it is for."""
+    assert checkpoints.find(str(checkpoint)).sketch is None
+    with pytest.raises(UsageError, match="unknown"):
+        checkpoints.load("lines")
