@@ -134,7 +134,7 @@ def run_generate(args: argparse.Namespace) -> None:
     rate = rate_of(network)
     real = excerpts(args.songs, names, rate, args.seconds, args.count, 3)
     judge = Judge([x.sum(0) for x in real], rate)
-    sampling = sampling_of("generate", network.conditional, args)
+    sampling = sampling_of("sketched" if args.sketch else "generate", network.conditional, args)
     sketcher = sketcher_of(args)
     made = [piece(network, names, sampling, sketcher, args.seconds, seed) for seed in range(args.count)]
     if network.conditional:  # as `stemforge generate`
@@ -219,15 +219,14 @@ def run_impute(args: argparse.Namespace) -> None:
     network = checkpoints.network_of(checkpoints.find(args.checkpoint))
     real = [x[:4] for x in excerpts(args.songs, FOUR, network.rate, args.seconds, args.count, 4)]
     judge = Judge([x.sum(0) for x in real], network.rate)
-    sampling = sampling_of("impute", network.conditional, args)
+    sampling = sampling_of("sketched" if args.sketch else "impute", network.conditional, args)
+    lender, sketcher = Lender(network, args.library) if args.library else None, sketcher_of(args)
     alone = [
-        generate(network, args.seconds, sampling, seed=1000 + i, stems=FOUR).samples[..., : x.shape[-1]]
-        for i, x in enumerate(real)
+        piece(network, FOUR, sampling, sketcher, args.seconds, 1000 + i)[..., : x.shape[-1]] for i, x in enumerate(real)
     ]
     print(f"{len(real)} excerpts of {args.seconds:g} s, {sampling.evaluations} calls")
     print(f"{'given':22} imputed  alone  +noise  +indep  +others | beats: imputed others real | chroma: the same")
     best = subsets = 0
-    lender, sketcher = Lender(network, args.library) if args.library else None, sketcher_of(args)
     for given in (g for size in (1, 2, 3) for g in combinations(range(4), size)):
         if args.given and "+".join(FOUR[k] for k in given) not in args.given:
             continue

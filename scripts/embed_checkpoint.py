@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from stemforge import checkpoints
 
 ROOT = Path(__file__).parents[1]
-KEPT = ("description", "folds", "joins", "voice")
+KEPT = ("description", "folds", "joins", "sketch", "voice")
 """Keys of an entry that its files do not tell."""
 
 

@@ -44,12 +44,12 @@ def check_duration(options: dict[str, Any]) -> None:
 def _one(session: Session, stems: tuple[str, ...] | None, seed: int, folder: Path) -> None:
     """One piece."""
     begun, options, network = time.monotonic(), session.options, session.network
-    sampling = sampling_of(default("generate", network.conditional), options)
     if getattr(network, "independent", False):
         session.report.note("this checkpoint knows single stems only: they will not belong together")
     segment, duration = options["segment"], options["duration"]
     names, frames = stems or instruments(network.names), frames_of(network, duration)
     sketcher = sketches.sketcher(session, names)
+    sampling = sampling_of(default("generate" if sketcher is None else "sketched", network.conditional), options)
     sampling = sampling if sketcher is None else sampling.begun(sketcher.strength)
     steps = sampling.steps * windows_in(network, duration, segment)
     session.report.task(f"seed {seed}", steps + (0 if sketcher is None else sketcher.steps(frames)))

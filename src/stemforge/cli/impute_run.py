@@ -136,12 +136,12 @@ def _one(
     method = options["method"]
     if method == "auto":
         method = "condition" if network.conditional else "replace"
-    sampling = sampling_of(default("impute" if method == "condition" else "replace", network.conditional), options)
     wish = Wish(plan.fill, plan.regions, method, options["segment"], seed)
     made = wish.names(network, given.names)
     loan = impute_from.loan(session, given, made, lenders, seed)
     sketcher = sketches.sketcher(session, made, given.names)
-    first = loan or sketcher
+    first, task = loan or sketcher, "impute" if sketcher is None else "sketched"
+    sampling = sampling_of(default(task if method == "condition" else "replace", network.conditional), options)
     sampling = sampling if first is None else sampling.begun(first.strength)
     steps = sampling.steps * windows_in(network, given.frames / given.rate, wish.segment)
     if sketcher is not None:

@@ -93,6 +93,7 @@ class Sampling:
 FORGE = {
     "generate": Sampling(),
     "impute": Sampling(),
+    "sketched": Sampling(steps=8),
     "replace": Sampling("euler", steps=48, churn=10.0, resamples=2),
     "guided": Sampling("ddim", "cosine", steps=50),
     "wished": Sampling("ddim", "cosine", steps=25),
@@ -105,6 +106,7 @@ FORGE = {
 OFFICIAL = {
     "generate": Sampling("euler", steps=150, sigma_min=1e-4, sigma_max=20.0, churn=20.0),
     "impute": Sampling("euler", steps=150, sigma_min=1e-4, sigma_max=20.0, churn=20.0, resamples=2),
+    "sketched": Sampling("euler", steps=150, sigma_min=1e-4, sigma_max=20.0, churn=20.0),
     "replace": Sampling("euler", steps=150, sigma_min=1e-4, sigma_max=20.0, churn=20.0, resamples=2),
     "guided": Sampling("ddim", "cosine", steps=50, sigma_min=1e-3, sigma_max=20.0),
     "wished": Sampling("ddim", "cosine", steps=50, sigma_min=1e-3, sigma_max=20.0),

@@ -15,6 +15,8 @@ LEVEL_DB = {"bass": -24.0, "drums": -23.0, "guitar": -27.0, "piano": -26.0, "oth
 """RMS of stems in training songs: the level that the network knows."""
 SHORT = 300.0
 """Seconds of given stems up to which their level is measured at once, in float32; longer ones are in parts."""
+LOUDEST = 0.95
+"""Peak up to which what was made is turned up."""
 MOST = 4.0
 """What is brought to a level is made at most that much louder or quieter (amplitude)."""
 
@@ -45,12 +47,14 @@ def _gain(names: tuple[str, ...], level: float) -> float:
 def levelled(blocks: Iterable[Tensor], names: tuple[str, ...]) -> Iterator[Tensor]:
     """Blocks (stem, channel, time) that were generated, at the level of training songs: one gain, from the first one.
 
-    What a network makes is up to 8 dB quieter than what it learned from; the gain is at most MOST either way.
+    What a network makes is up to 12 dB quieter than what it learned from; the gain is at most MOST either way, and less
+    where a stem of the first block, or their sum, would go beyond LOUDEST.
     """
     gain = None
     for block in blocks:
         if gain is None:
-            gain = bounded(gain_of(Stems(names, block, 1)))
+            peak = float(torch.cat([block, block.sum(dim=0, keepdim=True)]).abs().amax())
+            gain = min(bounded(gain_of(Stems(names, block, 1))), bounded(LOUDEST / max(peak, 1e-9)))
         yield gain * block
 
 

@@ -106,9 +106,10 @@ def impute(models: Models, song: Song, asked: Mapping[str, Any], folder: Path, t
         raise UsageError(f"{'every' if fill else 'no'} stem is chosen. Choose those that are made, and leave others.")
     given, strange = open_given(base.folder, keep), [name for name in base.stems if name not in network.names]
     wish = Wish(fill, {}, "condition" if network.conditional else "replace", None, seed)
-    sampling = default("impute" if network.conditional else "replace", network.conditional)
     names, gain = names_of(given, network, wish), gain_for(given, network)
     sketcher = models.sketcher(choice, fill, keep)
+    task = "impute" if sketcher is None else "sketched"
+    sampling = default(task if network.conditional else "replace", network.conditional)
     sampling = sampling if sketcher is None else sampling.begun(sketcher.strength)
     more = 0 if sketcher is None else sketcher.steps(frames_in(given, network))
     steps = _Steps(more + sampling.steps * windows_of_song(network, given.frames / given.rate), tell)
