@@ -23,6 +23,7 @@ OUTSIDE = {
     "LICENSE": "license.md",
     "examples/README.md": "example.md",
     "src/stemforge/embedded/flows/README.md": "model-card-flows.md",
+    "src/stemforge/embedded/sketch/README.md": "model-card-sketch.md",
     "src/stemforge/embedded/forge/README.md": "model-card-forge.md",
 }
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)")
