@@ -229,5 +229,5 @@ def test_no_command_takes_sketches_for_sound(tmp_path, monkeypatch, capsys, word
     save(start(TrainConfig(network={"architecture": "sketch", **SHAPE})), tmp_path / "sketch")
     put(tmp_path / "song.wav", tone(440), 8000)
     assert main(words.split()) == 2
-    assert "makes sketches of stems, no sound. Give it as --sketch." in capsys.readouterr().err
+    assert "makes sketches of stems, no sound. Give it to generate or impute as --sketch." in capsys.readouterr().err
     assert not list(tmp_path.glob("out/**/*.wav"))

@@ -217,6 +217,7 @@ def test_impute_begins_with_a_sketch(
         ("generate --sketch lines --strength 0", "must be more than 0"),
         ("generate --prompt jazz --sketch lines", "is not for prompts"),
         ("generate -n wider --sketch lines", "draws bass, drums, other at 8000 Hz"),
+        ("generate -n wider --strength 0.5", "Give --sketch none, and no --strength."),
         ("impute song --keep bass --from songs --sketch lines", "begin with one of them"),
     ],
 )
@@ -234,6 +235,7 @@ def test_what_cannot_be_drawn_is_one_line(
     (tmp_path / "wider").mkdir()
     save_file(wider.state_dict(), tmp_path / "wider" / "model.safetensors")
     (tmp_path / "wider" / "config.json").write_text(json.dumps(wider.to_config()))
+    own_table(tmp_path, tmp_path / "wider", drawing, monkeypatch)
     for name in ("song", "songs/one"):
         wav(tmp_path / name / "bass.wav")
     monkeypatch.chdir(tmp_path)

@@ -43,21 +43,21 @@ def stamp(session: Session) -> dict[str, str] | None:
 def sketcher(session: Session, made: Sequence[str], given: Sequence[str] | None = None) -> Sketcher | None:
     """What draws those stems, beside the given ones if there are any; None where nothing does.
 
-    Raises UsageError when a checkpoint was asked for by name that cannot.
+    Raises UsageError when one was asked for by name, or a strength was given, and it cannot.
     """
-    network, options = session.sketch, session.options
-    if network is None:
+    network, found, options = session.sketch, session.sketching, session.options
+    if network is None or found is None:
         return None
     sampling = sampling_of(default("generate", conditional=True), options)
     strength = STRENGTH if options["strength"] is None else options["strength"]
-    found = Sketcher(network, sampling, strength, session.device)
-    if found.can(made, session.network.rate, given):
-        return found
-    if options["sketch"] is None:
+    drawing = Sketcher(network, sampling, strength, session.device)
+    if drawing.can(made, session.network.rate, given):
+        return drawing
+    if options["sketch"] is None and options["strength"] is None:
         return None
     raise UsageError(
-        f"--sketch {options['sketch']}: draws {', '.join(network.names)} at {network.config.sound_rate} Hz, which is "
-        "not what is wanted here. Give --sketch none."
+        f"--sketch {found.name}: draws {', '.join(network.names)} at {network.config.sound_rate} Hz, which is "
+        "not what is wanted here. Give --sketch none, and no --strength."
     )
 
 

@@ -110,7 +110,8 @@ class Session:
         found = self.sketching
         if found is None:
             return None
-        network = checkpoints.network_of(found).to(self.device)
+        with memory_errors(self.device, LOADING):
+            network = checkpoints.network_of(found).to(self.device)
         if not isinstance(network, Sketch):
             raise UsageError(f"--sketch {found.name}: makes sound, no sketches. Name another one, or none.")
         return network

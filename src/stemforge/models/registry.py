@@ -128,7 +128,9 @@ ARCHITECTURES: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
 def refuse_sketches(network: object, name: str) -> None:
     """Raises UsageError for a network of codes where one of sound is needed."""
     if hasattr(network, "decode"):
-        raise UsageError(f"checkpoint '{name}': makes sketches of stems, no sound. Give it as --sketch.")
+        raise UsageError(
+            f"checkpoint '{name}': makes sketches of stems, no sound. Give it to generate or impute as --sketch."
+        )
 
 
 def facts(network: Network) -> dict[str, object]:
