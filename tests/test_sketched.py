@@ -246,6 +246,11 @@ def test_what_cannot_be_drawn_is_one_line(
     assert not list(tmp_path.glob("out/**/*.wav"))
 
 
+def test_the_list_says_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["checkpoints", "list"]) == 0
+    assert "  sketch: sketches of bass, drums, guitar, piano, other (embedded, " in capsys.readouterr().out
+
+
 def test_a_sketch_of_sound_is_refused(checkpoint: Path) -> None:  # noqa: F811
     """`load` says what it is for."""
     assert checkpoints.find(str(checkpoint)).sketch is None

@@ -19,7 +19,8 @@ def show_all(stem: str | None, *, json: bool) -> None:
         if stem is None or stem in (found.stems or ()):
             fields = _fields(found)
             star, stems = "*" if found.default else " ", ", ".join(found.stems or ())
-            _show(f"{star} {found.name}: {stems} ({_facts(fields)})", fields, json=json)
+            what = "sketches of " if found.table.get("tasks") == ["sketch"] else ""
+            _show(f"{star} {found.name}: {what}{stems} ({_facts(fields)})", fields, json=json)
     for name, carried in wheels.CARRIED.items():
         if stem is not None and stem not in carried.stems:
             continue
