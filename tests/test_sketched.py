@@ -68,6 +68,8 @@ def test_a_sketch_is_as_long_as_the_piece_and_in_the_order_asked_for() -> None:
     assert torch.equal(piece[:, 0], piece[:, 1])
     assert piece.square().mean(dim=(1, 2)).min() > 0
     assert torch.allclose(piece[0, 0, :4000].square().mean(), other[1, 0, :4000].square().mean(), rtol=0.2)
+    last = torch.cat(list(found.generate(("bass",), 16300, 1, seed=3)), dim=-1)[0, 0, -100:]
+    assert last.abs().max() > 0  # the piece ends within a code, which is drawn too
     assert found.steps(16500) == 2 and found.steps(RATE * 20) == 6
 
 

@@ -57,10 +57,10 @@ class Sketcher:
         Arguments and errors as of `generate_blocks`.
         """
         wanted = tuple(name for name in self.network.names if name in names)
+        seconds = -(-frames // self.size) / self.network.rate
         codes = generate_blocks(
-            self.network, frames / self._rate, self.sampling, seed=seed, stems=wanted, device=self.device,
-            on_step=on_step,
-        )  # fmt: skip
+            self.network, seconds, self.sampling, seed=seed, stems=wanted, device=self.device, on_step=on_step
+        )
         order = [wanted.index(name) for name in names]
         heard = decoded(self.network, (block[order] for block in codes), seed)
         return lasting((wide(block, channels) for block in heard), frames, (len(names), channels))
