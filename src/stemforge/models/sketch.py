@@ -75,6 +75,8 @@ class Sketch(nn.Module):
         numbers = self.frames * c.bands
         if rest or not 0 < c.channels <= numbers:
             raise ValueError(f"rate {c.rate}, channels {c.channels}: do not fit {c.sound_rate} Hz in steps of {c.hop}")
+        self.size = self.frames * c.hop
+        """Samples of a code."""
         self.level_db = c.level_db
         self.pictures = Bands(c.sound_rate, c.bands, c.n_fft, c.hop)
         self.register_buffer("mean", torch.zeros(numbers))

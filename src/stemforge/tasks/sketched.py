@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from stemforge.audio.feed import lasting
+from stemforge.audio.resample import to_channels
 from stemforge.audio.windows import Window, join, split
 from stemforge.inference.samplers import OnStep, quiet
 from stemforge.inference.settings import Sampling, default
@@ -57,13 +58,13 @@ class Sketcher:
         Arguments and errors as of `generate_blocks`.
         """
         wanted = tuple(name for name in self.network.names if name in names)
-        seconds = -(-frames // self.size) / self.network.rate
+        seconds = -(-frames // self.network.size) / self.network.rate
         codes = generate_blocks(
             self.network, seconds, self.sampling, seed=seed, stems=wanted, device=self.device, on_step=on_step
         )
         order = [wanted.index(name) for name in names]
         heard = decoded(self.network, (block[order] for block in codes), seed)
-        return lasting((wide(block, channels) for block in heard), frames, (len(names), channels))
+        return lasting((to_channels(block[:, None], channels) for block in heard), frames, (len(names), channels))
 
     def impute(
         self, song: Song, made: Sequence[str], wish: Wish, channels: int, *, on_step: OnStep = quiet
@@ -75,9 +76,9 @@ class Sketcher:
         """
         known = [name for name in song.names if name in self.network.names]
         rows = [song.names.index(name) for name in known]
-        count = -(-song.frames // self.size)
-        mono = (block[rows].mean(dim=1, keepdim=True) * song.gain for block in song.blocks)
-        heard = lasting(mono, count * self.size, (len(rows), 1))
+        count = -(-song.frames // self.network.size)
+        mono = (to_channels(block[rows], 1) * song.gain for block in song.blocks)
+        heard = lasting(mono, count * self.network.size, (len(rows), 1))
         regions = {name: [self._whole(*part) for part in parts] for name, parts in wish.regions.items()}
         fill = tuple(name for name in made if name not in regions)
         task = replace(wish, fill=fill, regions=regions, method="condition", segment=None)
@@ -89,13 +90,8 @@ class Sketcher:
         wanted = task.names(self.network, tuple(known))
         order = [wanted.index(name) for name in made]
         sound = decoded(self.network, (block[order] for block in drawn), wish.seed)
-        blocks = (wide(block, channels) / song.gain for block in sound)
+        blocks = (to_channels(block[:, None], channels) / song.gain for block in sound)
         return lasting(blocks, song.frames, (len(made), channels))
-
-    @property
-    def size(self) -> int:
-        """Samples of a code."""
-        return size_of(self.network)
 
     @property
     def _rate(self) -> int:
@@ -107,22 +103,12 @@ class Sketcher:
         return math.floor(start * rate) / rate, stop if math.isinf(stop) else math.ceil(stop * rate) / rate
 
 
-def size_of(network: Sketch) -> int:
-    """Samples of a code."""
-    return network.config.sound_rate // network.rate
-
-
-def wide(sound: Tensor, channels: int) -> Tensor:
-    """(stem, time) -> (stem, channel, time), all channels alike."""
-    return sound[:, None].expand(-1, channels, -1)
-
-
 def coded(network: Sketch, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
     """Sound, blocks (stem, channel, time) of any lengths, as blocks of codes (stem, component, code) on the CPU.
 
     They are those of the whole sound at once: each part is read with a code more on both sides.
     """
-    size = size_of(network)
+    size = network.size
     rest = None
     for index, part in enumerate(split(blocks, (PART + 2) * size, PART * size)):
         sound = part.samples[..., : part.valid].mean(dim=1)
@@ -135,7 +121,7 @@ def coded(network: Sketch, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
 
 def decoded(network: Sketch, codes: Iterable[Tensor], seed: int) -> Iterator[Tensor]:
     """Codes, blocks (stem, component, code), as sound, blocks (stem, time) on the CPU."""
-    size = size_of(network)
+    size = network.size
 
     def heard() -> Iterator[Window]:
         for index, part in enumerate(split(codes, PART, PART - 1)):

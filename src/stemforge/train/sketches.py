@@ -33,7 +33,7 @@ class Sketches:
         batch = self.crops.batch(step, part)
         codes, sigma = self.network.encode(batch.stems.mean(dim=2)), batch.sigma
         if sigma.shape[-1] > 1:
-            size = self.network.config.sound_rate // self.network.rate
+            size = self.network.size
             sigma = sigma[..., size // 2 :: size][..., : codes.shape[-1]]
         return replace(batch, stems=codes, sigma=sigma)
 
