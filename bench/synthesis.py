@@ -4,7 +4,7 @@
         [--sampler NAME] [--sigma-min S] [--sigma-max S] [--training SONGS] [--sketch NAME [--strength 0.3]]
     python bench/synthesis.py impute SONGS [--checkpoint forge] [--count 20] [--seconds 12] [--steps N]
         [--sampler NAME] [--sigma-min S] [--sigma-max S] [--given bass+drums ...] [--from LIBRARY | --sketch NAME]
-        [--strength 0.3]
+        [--strength 0.3] [--guidance 1.5]
     python bench/synthesis.py borders [--checkpoint forge] [--count 1] [--seconds 60] [--steps N] [--sampler NAME]
 
 SONGS: held-out songs, one folder a song with one file a stem; `--count` excerpts of `--seconds` are cut from them.
@@ -45,7 +45,7 @@ from stemforge.tasks.generate import frames_of, generate, generate_blocks, instr
 from stemforge.tasks.impute import Song, Wish, impute, impute_blocks
 from stemforge.tasks.levels import gain_of, levelled
 from stemforge.tasks.library_files import borrowed, ranked, songs_in
-from stemforge.tasks.sketched import Sketcher
+from stemforge.tasks.sketched import GUIDANCE, Sketcher
 from stemforge.train.recipes import rate_of
 from stemforge.types import Audio, Stems
 
@@ -112,7 +112,7 @@ def sketcher_of(args: argparse.Namespace) -> Sketcher | None:
     if args.sketch is None:
         return None
     network = checkpoints.network_of(checkpoints.find(args.sketch))
-    return Sketcher(network, strength=args.strength)  # type: ignore[arg-type]
+    return Sketcher(network, strength=args.strength, guidance=args.guidance)  # type: ignore[arg-type]
 
 
 def piece(
@@ -345,6 +345,7 @@ def main() -> None:
     parser.add_argument("--from", dest="library", type=Path, help="impute: songs to borrow from, a folder each")
     parser.add_argument("--strength", type=float, default=STRENGTH, help="of noise on what is borrowed or drawn")
     parser.add_argument("--sketch", help="a checkpoint of sketches, which are begun with")
+    parser.add_argument("--guidance", type=float, default=GUIDANCE, help="of sketches, by the stems that are given")
     args = parser.parse_args()
     if args.songs is None and args.table != "borders":
         parser.error("SONGS are missing")

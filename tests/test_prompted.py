@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from stemforge.errors import UsageError
-from stemforge.inference.prompted import TERMS, Prompted, Prompts, each_alone, free_guidance
+from stemforge.inference.prompted import TERMS, Prompted, Prompts, each_alone
 from stemforge.inference.samplers import heun
 from stemforge.inference.settings import FORGE, Sampling
+from stemforge.inference.wrappers import free_guidance
 from stemforge.separators.diffusion import DiffusionSeparator, Likelihood
 from stemforge.separators.prompted import extractor, separator
 from stemforge.tasks.generate import generate

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,7 +20,8 @@ from stemforge.train.config import TrainConfig
 from stemforge.train.data import find_songs
 from stemforge.train.recipes import batches_of, network_of, prepare
 from stemforge.train.saving import save
-from stemforge.train.sketches import sketch_loss
+from stemforge.train.levels import sigmas_of
+from stemforge.train.sketches import LOG_SIGMA_CODES, SPREAD_CODES, of_codes, sketch_loss
 from stemforge.train.trainer import start
 from tiny import tiny_songs
 
@@ -231,3 +233,12 @@ def test_no_command_takes_sketches_for_sound(tmp_path, monkeypatch, capsys, word
     assert main(words.split()) == 2
     assert "makes sketches of stems, no sound. Give it to generate or impute as --sketch." in capsys.readouterr().err
     assert not list(tmp_path.glob("out/**/*.wav"))
+
+
+def test_codes_are_learned_at_higher_noise_than_sound():
+    """Log-normal with the moments that are told, as high as a level of a whole crop needs; what is known stays so."""
+    drawn = sigmas_of("generate", np.random.default_rng(0), 20_001)
+    found = of_codes(torch.from_numpy(drawn))
+    assert float(found.log().mean()) == pytest.approx(LOG_SIGMA_CODES, abs=0.05)
+    assert float(found.log().std()) == pytest.approx(SPREAD_CODES, abs=0.05)
+    assert of_codes(torch.zeros(3)).tolist() == [0, 0, 0]

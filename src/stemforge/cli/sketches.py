@@ -50,7 +50,7 @@ def sketcher(session: Session, made: Sequence[str], given: Sequence[str] | None 
         return None
     sampling = sampling_of(default("generate", conditional=True), options)
     strength = STRENGTH if options["strength"] is None else options["strength"]
-    drawing = Sketcher(network, sampling, strength, session.device)
+    drawing = Sketcher(network, sampling, strength, device=session.device)
     if drawing.can(made, session.network.rate, given):
         return drawing
     if options["sketch"] is None and options["strength"] is None:

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from stemforge.errors import UsageError
+from stemforge.inference.wrappers import free_guidance
 from stemforge.models.denoisers import one_level
 from stemforge.types import Denoise
 
@@ -59,24 +60,6 @@ def each_alone(network: Joint, prompts: Tensor | None) -> Denoise:
         rows = None if prompts is None else prompts.to(x).repeat(batch, 1)
         levels = one_level(sigma, x)[:, :, 0].repeat_interleave(count, dim=0)
         return network.denoise(x.reshape(batch * count, 1, *x.shape[2:]), levels, prompt=rows).reshape(x.shape)
-
-    return denoise
-
-
-def free_guidance(wanted: Denoise, unwanted: Denoise, scale: float) -> Denoise:
-    """Classifier-free guidance (Ho and Salimans 2022, https://arxiv.org/abs/2207.12598): D_u + scale (D_w - D_u).
-
-    unwanted: with no prompt, or with one that says what is not to be. At scale 1 it is not called, at 0 the other is
-    not.
-    """
-    if scale == 1:
-        return wanted
-    if scale == 0:
-        return unwanted
-
-    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        without = unwanted(x, sigma)
-        return without + scale * (wanted(x, sigma) - without)
 
     return denoise
 

@@ -61,3 +61,20 @@ def conditioned(denoise: Denoise, known: Tensor) -> Denoise:
         return denoise(x, torch.where(known, torch.zeros_like(sigma), sigma))
 
     return told
+
+
+def free_guidance(wanted: Denoise, unwanted: Denoise, scale: float) -> Denoise:
+    """Classifier-free guidance (Ho and Salimans 2022, https://arxiv.org/abs/2207.12598): D_u + scale (D_w - D_u).
+
+    unwanted: knows less of what is wanted, or what is not to be. At scale 1 it is not called, at 0 the other is not.
+    """
+    if scale == 1:
+        return wanted
+    if scale == 0:
+        return unwanted
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        without = unwanted(x, sigma)
+        return without + scale * (wanted(x, sigma) - without)
+
+    return denoise

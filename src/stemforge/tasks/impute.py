@@ -25,7 +25,7 @@ from stemforge.inference.given import Noise, Observed
 from stemforge.inference.noise import noise_of, state_type
 from stemforge.inference.samplers import OnStep, quiet
 from stemforge.inference.settings import Sampling
-from stemforge.inference.wrappers import conditioned, denoiser
+from stemforge.inference.wrappers import conditioned, denoiser, free_guidance
 from stemforge.tasks.generate import EASE, check_finite, instruments, window_of
 from stemforge.tasks.levels import gain_of
 from stemforge.types import Denoise, Stems
@@ -45,6 +45,8 @@ class Wish:
     fill: names to generate; None, where there are no regions, for all not given but vocals. Stems neither given nor
     filled are not heard. regions: for stems that are given, the parts (from, to) in seconds that are generated anew.
     method: condition or replace. segment: seconds of a window; None for what suits the network. seed: of the noise.
+    guidance: how strongly the stems that are given count, with condition: 1 as learned, more makes what is generated
+    go with them more and takes twice the calls (`wrappers.free_guidance`).
     """
 
     fill: tuple[str, ...] | None = None
@@ -52,6 +54,7 @@ class Wish:
     method: str = "condition"
     segment: float | None = None
     seed: int = 0
+    guidance: float = 1.0
 
     def names(self, network: Joint, given: tuple[str, ...]) -> tuple[str, ...]:
         """Of the stems that are generated, wholly or in parts. Raises UsageError: unknown, or nothing to do."""
@@ -145,7 +148,7 @@ def impute_blocks(
     """
     names, rate, wanted = network.names, network.rate, wish.names(network, song.names)
     heard = torch.tensor([name in (*wanted, *song.names) for name in names])
-    denoise = denoiser(network, hidden=~heard if network.conditional and not bool(heard.all()) else None)
+    hidden = ~heard if network.conditional else torch.zeros_like(heard)
     given, made = [names.index(name) for name in song.names], [names.index(name) for name in wanted]
     starts, length = windows_of(network, song.frames, wish.segment)
     feed, tape, at = Feed(song.blocks), _Tape.empty(len(names), network.channels, device), 0
@@ -168,7 +171,7 @@ def impute_blocks(
         if not bool(tape.done.all()):
             with memory_errors(device):
                 noise = noise_of(network, wish.seed * 1_000_003 + index)
-                _fill(network, denoise, tape, sampling, wish.method, noise, step, begun is not None)
+                _fill(network, hidden, tape, sampling, wish, noise, step, begun is not None)
     yield tape.result(made, length, song.gain, wish.seed)
 
 
@@ -212,22 +215,33 @@ class _Tape:
 
 def _fill(
     network: Joint,
-    denoise: Denoise,
+    hidden: Tensor,
     tape: _Tape,
     sampling: Sampling,
-    method: str,
+    wish: Wish,
     noise: Noise,
     on_step: OnStep,
     begun: bool,
 ) -> None:
     """One window: what is done on the tape is given, the rest is generated, from what the tape has there if begun."""
     clear, stems = tape.done.clone(), tape.out.to(state_type(tape.out.device))
-    given = Observed(stems, clear, noised=method == "replace")
-    bound = denoise if method == "replace" else conditioned(denoise, clear)
+    given = Observed(stems, clear, noised=wish.method == "replace")
+    bound = _bound(network, hidden, clear, wish)
     x = noise(stems) * sampling.sigma_max
     window = sampling.run(bound, x + stems if begun else x, given, noise, on_step)
     tape.out = eased(window, clear, round(EASE * network.rate)).to(tape.out)
     tape.done = torch.ones_like(tape.done)
+
+
+def _bound(network: Joint, hidden: Tensor, clear: Tensor, wish: Wish) -> Denoise:
+    """The denoiser of a window, told what of it is `clear` (batch, stem, 1, time), of stems that are not `hidden`."""
+    denoise = denoiser(network, hidden=hidden if bool(hidden.any()) else None)
+    if wish.method == "replace":
+        return denoise
+    given = clear[0, :, 0].all(dim=-1).cpu()
+    if wish.guidance != 1 and bool(given.any()):
+        denoise = free_guidance(denoise, denoiser(network, hidden=hidden | given), wish.guidance)
+    return conditioned(denoise, clear)
 
 
 def _wanted(

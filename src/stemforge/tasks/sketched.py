@@ -25,6 +25,8 @@ from stemforge.tasks.impute import Song, Wish, impute_blocks
 
 STRENGTH = 0.3
 """How far sound may go from its sketch: as much as Griffin-Lim loses."""
+GUIDANCE = 1.5
+"""How strongly given stems count in what is drawn beside them."""
 PART = 100
 """Codes whose phases are found at once, the last of them cross-faded with the next part."""
 
@@ -33,12 +35,13 @@ PART = 100
 class Sketcher:
     """Draws what sound begins with.
 
-    network: on `device`; sampling: of the codes; strength: see `Sampling.begun`.
+    network: on `device`; sampling: of the codes; strength: see `Sampling.begun`; guidance: see `Wish`.
     """
 
     network: Sketch
     sampling: Sampling = field(default_factory=lambda: default("generate", conditional=True))
     strength: float = STRENGTH
+    guidance: float = GUIDANCE
     device: torch.device | str = "cpu"
 
     def can(self, made: Sequence[str], rate: int, given: Sequence[str] | None = None) -> bool:
@@ -81,7 +84,7 @@ class Sketcher:
         heard = lasting(mono, count * self.network.size, (len(rows), 1))
         regions = {name: [self._whole(*part) for part in parts] for name, parts in wish.regions.items()}
         fill = tuple(name for name in made if name not in regions)
-        task = replace(wish, fill=fill, regions=regions, method="condition", segment=None)
+        task = replace(wish, fill=fill, regions=regions, method="condition", segment=None, guidance=self.guidance)
         drawn = impute_blocks(
             self.network,
             Song(coded(self.network, heard), tuple(known), count, 1.0),
