@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,13 +18,15 @@ from stemforge.audio.feed import lasting
 from stemforge.audio.resample import to_channels
 from stemforge.audio.windows import Window, join, split
 from stemforge.inference.samplers import OnStep, quiet
-from stemforge.inference.settings import Sampling, default
+from stemforge.inference.settings import Sampling
 from stemforge.models.sketch import Sketch
 from stemforge.tasks.generate import generate_blocks, windows_in
 from stemforge.tasks.impute import Song, Wish, impute_blocks
 
 STRENGTH = 0.3
 """How far sound may go from its sketch: as much as Griffin-Lim loses."""
+DRAWING = Sampling(sigma_max=150.0)
+"""A level that holds for a window is in all its codes at once: only so much noise hides it."""
 GUIDANCE = 1.5
 """How strongly given stems count in what is drawn beside them."""
 PART = 100
@@ -39,7 +41,7 @@ class Sketcher:
     """
 
     network: Sketch
-    sampling: Sampling = field(default_factory=lambda: default("generate", conditional=True))
+    sampling: Sampling = DRAWING
     strength: float = STRENGTH
     guidance: float = GUIDANCE
     device: torch.device | str = "cpu"
