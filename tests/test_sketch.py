@@ -18,9 +18,9 @@ from stemforge.tasks.generate import generate
 from stemforge.tasks.impute import Song, Wish, impute_blocks
 from stemforge.train.config import TrainConfig
 from stemforge.train.data import find_songs
+from stemforge.train.levels import sigmas_of
 from stemforge.train.recipes import batches_of, network_of, prepare
 from stemforge.train.saving import save
-from stemforge.train.levels import sigmas_of
 from stemforge.train.sketches import LOG_SIGMA_CODES, SPREAD_CODES, of_codes, sketch_loss
 from stemforge.train.trainer import start
 from tiny import tiny_songs

@@ -17,7 +17,7 @@ from stemforge.errors import UsageError
 from stemforge.inference.settings import Sampling
 from stemforge.tasks.generate import generate
 from stemforge.tasks.impute import Song, Wish, impute_blocks
-from stemforge.tasks.sketched import PART, Sketcher, coded, decoded
+from stemforge.tasks.sketched import PART, PEAK, Sketcher, coded, decoded
 from test_sketch import learned
 from test_synthesis import checkpoint, wav  # noqa: F401 (a fixture)
 from tiny import tiny_network
@@ -60,6 +60,17 @@ def test_codes_in_blocks_become_one_sound() -> None:
     assert torch.equal(state, torch.random.get_rng_state())
 
 
+def test_no_stem_of_a_sketch_is_louder_than_a_real_one() -> None:
+    """Samples beyond what stems reach are cut; those within are what they were."""
+    network, sounds = learned()
+    codes = network.encode(20 * sounds[:1])
+    loud = torch.cat(list(decoded(network, [codes], seed=1)), dim=-1)
+    plain = network.decode(codes, seed=1_000_003)
+    assert plain.abs().max() > 2 * PEAK and loud.abs().max() == pytest.approx(PEAK)
+    within = plain[:, : loud.shape[-1]].abs() < PEAK
+    assert 0.1 < within.float().mean() < 1 and torch.equal(loud[within], plain[:, : loud.shape[-1]][within])
+
+
 def test_a_sketch_is_as_long_as_the_piece_and_in_the_order_asked_for() -> None:
     found = sketcher()
     piece = torch.cat(list(found.generate(("other", "bass"), 16500, 2, seed=3)), dim=-1)
@@ -70,7 +81,35 @@ def test_a_sketch_is_as_long_as_the_piece_and_in_the_order_asked_for() -> None:
     assert torch.allclose(piece[0, 0, :4000].square().mean(), other[1, 0, :4000].square().mean(), rtol=0.2)
     last = torch.cat(list(found.generate(("bass",), 16300, 1, seed=3)), dim=-1)[0, 0, -100:]
     assert last.abs().max() > 0  # the piece ends within a code, which is drawn too
-    assert found.steps(16500) == 2 and found.steps(RATE * 20) == 6
+
+
+def test_windows_are_as_long_as_those_it_was_trained_on() -> None:
+    """Two seconds, and what is told of its steps is what there are: with nothing given, and beside a stem."""
+    found, sounds = sketcher(), learned()[1][:1, None]
+    shapes: list[int] = []
+    plain = found.network.denoise
+
+    def spied(x: torch.Tensor, *rest: object, **more: object) -> torch.Tensor:
+        shapes.append(x.shape[-1])
+        return plain(x, *rest, **more)
+
+    found.network.denoise = spied  # type: ignore[method-assign]
+    steps: list[int] = []
+
+    def told(done: int, total: int) -> None:
+        steps.append(total)
+
+    for frames in (RATE * 2, RATE * 2 + 1, 16500, 5 * RATE):
+        shapes.clear()
+        steps.clear()
+        list(found.generate(("bass",), frames, 1, on_step=told))
+        assert found.steps(frames) == steps[-1] == len(steps)
+        assert max(shapes) == 20
+        steps.clear()
+        song = Song([sounds.repeat(1, 1, 4)[..., :frames]], ("bass",), frames, 1.0)
+        list(found.impute(song, ("drums",), Wish(("drums",)), 1, on_step=told))
+        assert found.steps(frames, beside=True) == steps[-1] == len(steps)
+        assert max(shapes) == 20
 
 
 def test_it_knows_what_it_can_draw() -> None:

@@ -145,7 +145,7 @@ def _one(
     sampling = sampling if first is None else sampling.begun(first.strength)
     steps = sampling.steps * windows_in(network, given.frames / given.rate, wish.segment)
     if sketcher is not None:
-        steps += sketcher.steps(frames_in(given, network))
+        steps += sketcher.steps(frames_in(given, network), beside=True)
     session.report.task(folder.name, steps)
 
     def on_step(done: int, total: int) -> None:

@@ -10,8 +10,8 @@ from stemforge import checkpoints
 from stemforge.cli.options import sampling_of
 from stemforge.cli.synthesis import NO_SKETCH, Session
 from stemforge.errors import UsageError
-from stemforge.inference.settings import Sampling
-from stemforge.tasks.sketched import DRAWING, STRENGTH, Sketcher
+from stemforge.inference.settings import Sampling, default
+from stemforge.tasks.sketched import STRENGTH, Sketcher
 
 
 def refuse(options: Mapping[str, Any]) -> None:
@@ -48,7 +48,7 @@ def sketcher(session: Session, made: Sequence[str], given: Sequence[str] | None 
     network, found, options = session.sketch, session.sketching, session.options
     if network is None or found is None:
         return None
-    sampling = sampling_of(DRAWING, options)
+    sampling = sampling_of(default("generate", conditional=True), options)
     strength = STRENGTH if options["strength"] is None else options["strength"]
     drawing = Sketcher(network, sampling, strength, device=session.device)
     if drawing.can(made, session.network.rate, given):

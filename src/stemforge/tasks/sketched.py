@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -18,30 +18,31 @@ from stemforge.audio.feed import lasting
 from stemforge.audio.resample import to_channels
 from stemforge.audio.windows import Window, join, split
 from stemforge.inference.samplers import OnStep, quiet
-from stemforge.inference.settings import Sampling
+from stemforge.inference.settings import Sampling, default
 from stemforge.models.sketch import Sketch
 from stemforge.tasks.generate import generate_blocks, windows_in
 from stemforge.tasks.impute import Song, Wish, impute_blocks
+from stemforge.tasks.impute import windows_in as windows_of_song
 
 STRENGTH = 0.3
 """How far sound may go from its sketch: as much as Griffin-Lim loses."""
-DRAWING = Sampling(sigma_max=150.0)
-"""A level that holds for a window is in all its codes at once: only so much noise hides it."""
 GUIDANCE = 1.5
 """How strongly given stems count in what is drawn beside them."""
+PEAK = 0.7
+"""Of a sample of a stem: nine of ten excerpts of real ones stay below, phases that are found pile up to thrice that."""
 PART = 100
 """Codes whose phases are found at once, the last of them cross-faded with the next part."""
 
 
 @dataclass(frozen=True)
 class Sketcher:
-    """Draws what sound begins with.
+    """Draws what sound begins with, in windows as long as its network was trained on: longer ones are blurred.
 
     network: on `device`; sampling: of the codes; strength: see `Sampling.begun`; guidance: see `Wish`.
     """
 
     network: Sketch
-    sampling: Sampling = DRAWING
+    sampling: Sampling = field(default_factory=lambda: default("generate", conditional=True))
     strength: float = STRENGTH
     guidance: float = GUIDANCE
     device: torch.device | str = "cpu"
@@ -51,9 +52,10 @@ class Sketcher:
         known = set(self.network.names)
         return set(made) <= known and (given is None or bool(known & set(given))) and rate == self._rate
 
-    def steps(self, frames: int) -> int:
-        """How many steps a sketch of so many samples takes."""
-        return self.sampling.steps * windows_in(self.network, frames / self._rate)
+    def steps(self, frames: int, *, beside: bool = False) -> int:
+        """How many steps a sketch of so many samples takes, `beside` given stems or not."""
+        windows = windows_of_song if beside else windows_in
+        return self.sampling.steps * windows(self.network, self._seconds(frames), self.network.segment)
 
     def generate(
         self, names: Sequence[str], frames: int, channels: int, *, seed: int = 0, on_step: OnStep = quiet
@@ -63,10 +65,10 @@ class Sketcher:
         Arguments and errors as of `generate_blocks`.
         """
         wanted = tuple(name for name in self.network.names if name in names)
-        seconds = -(-frames // self.network.size) / self.network.rate
         codes = generate_blocks(
-            self.network, seconds, self.sampling, seed=seed, stems=wanted, device=self.device, on_step=on_step
-        )
+            self.network, self._seconds(frames), self.sampling, seed=seed, stems=wanted, segment=self.network.segment,
+            device=self.device, on_step=on_step,
+        )  # fmt: skip
         order = [wanted.index(name) for name in names]
         heard = decoded(self.network, (block[order] for block in codes), seed)
         return lasting((to_channels(block[:, None], channels) for block in heard), frames, (len(names), channels))
@@ -86,7 +88,9 @@ class Sketcher:
         heard = lasting(mono, count * self.network.size, (len(rows), 1))
         regions = {name: [self._whole(*part) for part in parts] for name, parts in wish.regions.items()}
         fill = tuple(name for name in made if name not in regions)
-        task = replace(wish, fill=fill, regions=regions, method="condition", segment=None, guidance=self.guidance)
+        task = replace(
+            wish, fill=fill, regions=regions, method="condition", segment=self.network.segment, guidance=self.guidance
+        )
         drawn = impute_blocks(
             self.network,
             Song(coded(self.network, heard), tuple(known), count, 1.0),
@@ -101,6 +105,10 @@ class Sketcher:
     @property
     def _rate(self) -> int:
         return self.network.config.sound_rate
+
+    def _seconds(self, frames: int) -> float:
+        """Of all codes that so many samples touch."""
+        return -(-frames // self.network.size) / self.network.rate
 
     def _whole(self, start: float, stop: float) -> tuple[float, float]:
         """A region, in seconds, made as long as all codes that it touches."""
@@ -125,7 +133,7 @@ def coded(network: Sketch, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
 
 
 def decoded(network: Sketch, codes: Iterable[Tensor], seed: int) -> Iterator[Tensor]:
-    """Codes, blocks (stem, component, code), as sound, blocks (stem, time) on the CPU."""
+    """Codes, blocks (stem, component, code), as sound, blocks (stem, time) within PEAK on the CPU."""
     size = network.size
 
     def heard() -> Iterator[Window]:
@@ -134,4 +142,4 @@ def decoded(network: Sketch, codes: Iterable[Tensor], seed: int) -> Iterator[Ten
             missing = PART * size - sound.shape[-1]
             yield Window(torch.nn.functional.pad(sound, (0, missing)), sound.shape[-1])
 
-    yield from join(heard(), PART * size, (PART - 1) * size)
+    yield from (block.clamp(-PEAK, PEAK) for block in join(heard(), PART * size, (PART - 1) * size))

@@ -111,7 +111,7 @@ def impute(models: Models, song: Song, asked: Mapping[str, Any], folder: Path, t
     task = "impute" if sketcher is None else "sketched"
     sampling = default(task if network.conditional else "replace", network.conditional)
     sampling = sampling if sketcher is None else sampling.begun(sketcher.strength)
-    more = 0 if sketcher is None else sketcher.steps(frames_in(given, network))
+    more = 0 if sketcher is None else sketcher.steps(frames_in(given, network), beside=True)
     steps = _Steps(more + sampling.steps * windows_of_song(network, given.frames / given.rate), tell)
 
     def on_step(done: int, total: int) -> None:
