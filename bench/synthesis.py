@@ -120,8 +120,7 @@ def piece(
 ) -> Tensor:
     """A new piece (stem, channel, time), begun with a sketch where there is one."""
     if sketcher is None:
-        segment = network.segment if isinstance(network, Sketch) else None
-        return as_sound(network, generate(network, seconds, sampling, seed=seed, stems=names, segment=segment).samples)
+        return as_sound(network, generate(network, seconds, sampling, seed=seed, stems=names).samples)
     first = sketcher.generate(names, frames_of(network, seconds), network.channels, seed=seed)
     sampling = sampling.begun(sketcher.strength)
     return generate(network, seconds, sampling, seed=seed, stems=names, begun=first).samples

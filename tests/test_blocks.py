@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from stemforge.models.blocks import STRIDE, BandAttention, Block, Trunk, through
+from stemforge.models.blocks import STRIDE, Attention, BandAttention, Block, Trunk, through
 from stemforge.models.detail import divided
 
 WIDTH, BANDS = 8, 3
@@ -77,3 +77,29 @@ def test_bands_are_cut_at_whole_runs():
     assert parents == [0, 1, 1, 2, 2, 2, 3, 3] and sizes == [36, 48, 30, 64, 64, 64, 112, 100]
     with pytest.raises(ValueError, match="36 groups has 3 runs"):
         divided(bands, (4, 1, 1, 1))
+
+
+def test_attention_that_slides_sees_what_is_near():
+    """As if each place stood in the middle of a row of its own; what is `reach` away or more changes nothing."""
+    torch.manual_seed(0)
+    reach, width = 5, 16
+    layer, x = Attention(width, 2, ordered=True).requires_grad_(False), torch.randn(3, 40, width)
+    layer.reach = reach
+    out = layer(x)
+    for at in (0, 3, 20, 39):
+        first = max(0, at - reach + 1)
+        cut = x[:, first : at + reach]
+        assert torch.allclose(layer(cut)[:, at - first], out[:, at], atol=1e-5)
+        far = torch.arange(40).sub(at).abs() >= reach
+        assert torch.equal(layer(torch.where(far[:, None], 9.0, x))[:, at], out[:, at])
+
+
+def test_rows_as_long_as_those_of_training_are_seen_whole():
+    """Up to twice the reach nothing is hidden, and without a reach never."""
+    torch.manual_seed(0)
+    layer = Attention(16, 2, ordered=True).requires_grad_(False)
+    short, long = torch.randn(2, 10, 16), torch.randn(2, 11, 16)
+    plain = layer(short), layer(long)
+    layer.reach = 5
+    assert torch.equal(layer(short), plain[0])
+    assert not torch.allclose(layer(long), plain[1], atol=1e-3)

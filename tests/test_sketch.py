@@ -235,6 +235,16 @@ def test_no_command_takes_sketches_for_sound(tmp_path, monkeypatch, capsys, word
     assert not list(tmp_path.glob("out/**/*.wav"))
 
 
+def test_a_code_is_decided_by_as_many_others_as_in_training():
+    """Half of the seconds of training on each side, in every block; how long the piece is makes no difference."""
+    network = small(layers=1)
+    assert [block.attention.reach for block in network.blocks] == [10]
+    codes = torch.randn(1, 3, 24, 60)
+    level = torch.full((1, 1, 1), 0.5)
+    whole, part = network.denoise(codes, level), network.denoise(codes[..., :42], level)
+    assert torch.allclose(whole[..., :30], part[..., :30], atol=1e-5)
+
+
 def test_codes_are_learned_at_higher_noise_than_sound():
     """Log-normal with the moments that are told, as high as a level of a whole crop needs; what is known stays so."""
     drawn = sigmas_of("generate", np.random.default_rng(0), 20_001)

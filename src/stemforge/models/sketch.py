@@ -32,7 +32,7 @@ TOLD = 11
 
 @dataclass(frozen=True)
 class SketchConfig:
-    """rate: codes a second; channels: components of a code; segment: seconds it was trained on.
+    """rate: codes a second; channels: components of a code; segment: seconds that are attended to, as in training.
 
     sound_rate: Hz of the sound; bands, hop, n_fft: of its pictures; level_db: RMS at which songs are drawn.
     """
@@ -86,6 +86,8 @@ class Sketch(nn.Module):
         self.read_state = nn.Linear(TOLD, c.width)
         self.stem = nn.Parameter(torch.randn(len(c.names), 1, c.width) * 0.02)
         self.blocks = stack(c.layers, c.width, c.heads, c.hidden, c.kernel, len(c.names), c.rank)
+        for block in self.blocks:
+            block.attention.reach = round(c.segment * c.rate / 2)
         self.norm = nn.LayerNorm(c.width)
         self.write = nn.Linear(c.width, c.channels)
         nn.init.normal_(self.write.weight, std=0.01)

@@ -36,7 +36,7 @@ PART = 100
 
 @dataclass(frozen=True)
 class Sketcher:
-    """Draws what sound begins with, in windows as long as its network was trained on: longer ones are blurred.
+    """Draws what sound begins with.
 
     network: on `device`; sampling: of the codes; strength: see `Sampling.begun`; guidance: see `Wish`.
     """
@@ -55,7 +55,7 @@ class Sketcher:
     def steps(self, frames: int, *, beside: bool = False) -> int:
         """How many steps a sketch of so many samples takes, `beside` given stems or not."""
         windows = windows_of_song if beside else windows_in
-        return self.sampling.steps * windows(self.network, self._seconds(frames), self.network.segment)
+        return self.sampling.steps * windows(self.network, self._seconds(frames))
 
     def generate(
         self, names: Sequence[str], frames: int, channels: int, *, seed: int = 0, on_step: OnStep = quiet
@@ -66,8 +66,8 @@ class Sketcher:
         """
         wanted = tuple(name for name in self.network.names if name in names)
         codes = generate_blocks(
-            self.network, self._seconds(frames), self.sampling, seed=seed, stems=wanted, segment=self.network.segment,
-            device=self.device, on_step=on_step,
+            self.network, self._seconds(frames), self.sampling, seed=seed, stems=wanted, device=self.device,
+            on_step=on_step,
         )  # fmt: skip
         order = [wanted.index(name) for name in names]
         heard = decoded(self.network, (block[order] for block in codes), seed)
@@ -89,7 +89,7 @@ class Sketcher:
         regions = {name: [self._whole(*part) for part in parts] for name, parts in wish.regions.items()}
         fill = tuple(name for name in made if name not in regions)
         task = replace(
-            wish, fill=fill, regions=regions, method="condition", segment=self.network.segment, guidance=self.guidance
+            wish, fill=fill, regions=regions, method="condition", segment=None, guidance=self.guidance
         )
         drawn = impute_blocks(
             self.network,
