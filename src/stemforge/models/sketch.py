@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stemforge.models.bands import SILENCE, Bands
-from stemforge.models.blocks import stack, through
+from stemforge.models.blocks import Attention, stack, through
 from stemforge.models.forge_config import frozen
 
 TOLD = 11
@@ -86,8 +86,9 @@ class Sketch(nn.Module):
         self.read_state = nn.Linear(TOLD, c.width)
         self.stem = nn.Parameter(torch.randn(len(c.names), 1, c.width) * 0.02)
         self.blocks = stack(c.layers, c.width, c.heads, c.hidden, c.kernel, len(c.names), c.rank)
-        for block in self.blocks:
-            block.attention.reach = round(c.segment * c.rate / 2)
+        for part in self.blocks.modules():
+            if isinstance(part, Attention) and part.ordered:
+                part.reach = round(c.segment * c.rate / 2)
         self.norm = nn.LayerNorm(c.width)
         self.write = nn.Linear(c.width, c.channels)
         nn.init.normal_(self.write.weight, std=0.01)

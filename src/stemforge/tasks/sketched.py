@@ -88,9 +88,7 @@ class Sketcher:
         heard = lasting(mono, count * self.network.size, (len(rows), 1))
         regions = {name: [self._whole(*part) for part in parts] for name, parts in wish.regions.items()}
         fill = tuple(name for name in made if name not in regions)
-        task = replace(
-            wish, fill=fill, regions=regions, method="condition", segment=None, guidance=self.guidance
-        )
+        task = replace(wish, fill=fill, regions=regions, method="condition", segment=None, guidance=self.guidance)
         drawn = impute_blocks(
             self.network,
             Song(coded(self.network, heard), tuple(known), count, 1.0),
