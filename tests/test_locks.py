@@ -186,3 +186,20 @@ def test_kill_and_again(songs: int, kills: int) -> None:
             cut += died
             shutil.rmtree("out")
     assert cut >= kills // 2 and len(calm) == 4 * songs
+
+
+def test_a_signal_while_the_lock_begins_to_be_kept_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is there before the thread that touches it runs; on a busy machine that takes a while."""
+    path = Path("separated/bands/x/.stemforge.lock")
+
+    def interrupted(thread: object) -> None:
+        assert path.exists()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(locks.threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            Lock(path).acquire()
+    assert not Path("separated").exists()
+    with Lock(path).acquire():
+        assert path.exists()

@@ -49,10 +49,10 @@ class Lock:
         self._made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
         try:
             self._acquire()
-        except BaseException:
-            self._remove_folders()
+            threading.Thread(target=self._beat, daemon=True).start()
+        except BaseException:  # a signal while the thread begins finds a lock that is there already
+            self._release()
             raise
-        threading.Thread(target=self._beat, daemon=True).start()
         return self
 
     def __enter__(self) -> Lock:
@@ -61,11 +61,17 @@ class Lock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._release()
+
+    def _release(self) -> None:
+        """Take the lock away if it is ours, and the folders that were made for it and stayed empty."""
         self._over.set()
         with suppress(OSError):
             if _token(self.path) == self._token:
                 self.path.unlink()
-        self._remove_folders()
+        with suppress(OSError):
+            for folder in self._made:
+                folder.rmdir()
 
     def _acquire(self) -> None:
         own = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
@@ -100,11 +106,6 @@ class Lock:
         while not self._over.wait(BEAT):
             with suppress(OSError):
                 os.utime(self.path)
-
-    def _remove_folders(self) -> None:
-        with suppress(OSError):
-            for folder in self._made:
-                folder.rmdir()
 
 
 def clear(path: Path) -> None:
