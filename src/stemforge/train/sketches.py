@@ -10,13 +10,10 @@ from torch import Tensor
 
 from stemforge.models.sketch import Sketch
 from stemforge.train.data import Batch, Crops, Song
-from stemforge.train.levels import LOG_SIGMA_MADE, SOUNDS, SPREAD
+from stemforge.train.levels import SOUNDS
 
 LEARNED = 60
 """Batches whose principal components the codes are, a quarter of each."""
-LOG_SIGMA_CODES, SPREAD_CODES = 1.4, 1.6
-"""Mean and standard deviation of ln sigma of codes: how loud a stem is, and whether it plays at all, is in all codes of
-a crop at once and to be seen through far more noise than a sound is."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class Sketches:
         if sigma.shape[-1] > 1:
             size = self.network.size
             sigma = sigma[..., size // 2 :: size][..., : codes.shape[-1]]
-        return replace(batch, stems=codes, sigma=of_codes(sigma))
+        return replace(batch, stems=codes, sigma=sigma)
 
     def learn(self) -> None:
         """Let the network take its codes from the stems that sound in the first batches."""
@@ -48,11 +45,6 @@ class Sketches:
         """(item, band, frame) of a quarter of a batch."""
         sounds = self.crops.batch(step, (0, 4)).stems.mean(dim=2).flatten(0, 1)
         return self.network.pictures.read(sounds[sounds.square().mean(dim=1) > SOUNDS])
-
-
-def of_codes(sigma: Tensor) -> Tensor:
-    """Noise levels as they are drawn for sound, made those for codes; 0 stays 0."""
-    return (LOG_SIGMA_CODES + (sigma.log() - LOG_SIGMA_MADE) * (SPREAD_CODES / SPREAD)).exp() * (sigma > 0)
 
 
 def sketch_loss(
