@@ -96,8 +96,7 @@ class Attention(nn.Module):
         rows, places, width = x.shape
         qkv = self.qkv(self.norm(x)).view(rows, places, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        far = self.reach is not None and places > 2 * self.reach
-        seen = near(places, self.reach, x.device) if far and self.reach else None
+        seen = near(places, self.reach, x.device) if self.reach and places > 2 * self.reach else None
         mixed = attend(rotary(q), rotary(k), v, seen) if self.ordered else attend(q, k, v, seen)
         added: Tensor = self.out(mixed.transpose(1, 2).reshape(rows, places, width))
         return x + added

@@ -83,7 +83,7 @@ class Sketcher:
         """
         known = [name for name in song.names if name in self.network.names]
         rows = [song.names.index(name) for name in known]
-        count = -(-song.frames // self.network.size)
+        count = self._codes(song.frames)
         mono = (to_channels(block[rows], 1) * song.gain for block in song.blocks)
         heard = lasting(mono, count * self.network.size, (len(rows), 1))
         regions = {name: [self._whole(*part) for part in parts] for name, parts in wish.regions.items()}
@@ -104,9 +104,13 @@ class Sketcher:
     def _rate(self) -> int:
         return self.network.config.sound_rate
 
+    def _codes(self, frames: int) -> int:
+        """How many codes so many samples touch."""
+        return -(-frames // self.network.size)
+
     def _seconds(self, frames: int) -> float:
-        """Of all codes that so many samples touch."""
-        return -(-frames // self.network.size) / self.network.rate
+        """Of all those codes."""
+        return self._codes(frames) / self.network.rate
 
     def _whole(self, start: float, stop: float) -> tuple[float, float]:
         """A region, in seconds, made as long as all codes that it touches."""
