@@ -12,6 +12,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stemforge.models.asked import ALL, chosen, counted
+
 FLOOR = 1e-6
 """Added to powers before their logarithm: what a hidden stem reads as."""
 RUN = 16
@@ -20,6 +22,8 @@ INNER = 16
 """Maps between the two convolutions."""
 SAID = 2
 """Numbers that are said of each group."""
+REACH = 7
+"""Frames on each side that a pattern depends on."""
 
 
 class Detail(nn.Module):
@@ -44,22 +48,27 @@ class Detail(nn.Module):
         padded = (functional.pad(cut, (0, 0, 0, -cut.shape[2] % RUN)) for cut in cuts)
         return [rearrange(cut, "b t (s g) k -> b t s g k", g=RUN) for cut in padded]
 
-    def forward(self, planes: Tensor, tokens: Tensor) -> Tensor:
+    def forward(
+        self, planes: Tensor, tokens: Tensor, at: tuple[slice | Tensor, slice] = (ALL, ALL), before: int = 0
+    ) -> Tensor:
         """What is said of each group: (batch, stem, SAID, frame, group).
 
         planes: (batch or batch * stem, plane, frame, group), the same for all stems or one each; tokens: (batch, band,
-        frame, width).
+        frame, width); at: the stems and the numbers that are said, all others are left out; before: frames that the
+        planes have and the tokens have not, and as many behind or fewer.
         """
-        said = []
+        said, frames = [], slice(before, before + tokens.shape[2])
+        stems, numbers = counted(at[0], self.stems), counted(at[1], SAID)
+        order = "b t (i o s k) -> (b i) t s o k" if len(planes) > len(tokens) else "b t (i o s k) -> b t s (i o) k"
         for found, weigh, token, size in zip(
             self.patterns(planes), self.weigh, tokens.unbind(1), self.sizes, strict=True
         ):
-            order = "b t (i o s k) -> (b i) t s o k" if len(planes) > len(tokens) else "b t (i o s k) -> b t s (i o) k"
-            weights = rearrange(weigh(token), order, i=self.stems, o=SAID, k=self.maps)
-            each = weights @ found.to(weights.dtype).mT / self.maps
+            each = chosen(weigh, token, (self.stems, SAID), at)
+            weights = rearrange(each, order, i=stems, o=numbers, k=self.maps)
+            each = weights @ found[:, frames].to(weights.dtype).mT / self.maps
             said.append(rearrange(each, "b t s o g -> b o t (s g)")[..., :size])
         whole = torch.cat(said, dim=-1).float()
-        return whole.reshape(len(tokens), self.stems, SAID, *whole.shape[2:])
+        return whole.reshape(len(tokens), stems, numbers, *whole.shape[2:])
 
 
 class Across(nn.Module):
@@ -117,16 +126,16 @@ def read_levels(readers: nn.ModuleList, levels: Tensor, spans: list[tuple[int, i
     return functional.pad(read, (0, 0, 0, 0, 0, tokens - len(spans)))
 
 
-def stem_planes(levels: Tensor, mixture: Tensor | None, sigma: Tensor) -> Tensor:
+def stem_planes(levels: Tensor, mixture: Tensor | None, sigma: Tensor, rows: slice | Tensor = ALL) -> Tensor:
     """What the patterns of a stem are sought in: its power, that of all others, of the mixture, and its noise level.
 
     levels: (batch, stem, channel, frame, group), a quarter of the logarithm of power + FLOOR; mixture: (batch, plane,
-    frame, group), the same of left, right, middle and side, or of one channel; sigma: (batch, stem, frame). Returns
-    (batch * stem, channel + 3, frame, group).
+    frame, group), the same of left, right, middle and side, or of one channel; sigma: (batch, stem, frame); rows: of
+    the stems that are looked at. Returns (batch * stem, channel + 3, frame, group).
     """
     power = ((4 * levels).exp() - FLOOR).mean(dim=2)
-    others = 0.25 * ((power.sum(dim=1, keepdim=True) - power).clamp(min=0) + FLOOR).log()
+    others = 0.25 * ((power.sum(dim=1, keepdim=True) - power[:, rows]).clamp(min=0) + FLOOR).log()
     middle = 2 * (levels.shape[2] - 1)
     around = torch.zeros_like(others) if mixture is None else mixture[:, middle, None].expand_as(others)
-    noise = (sigma.clamp(min=1e-4).log() / 4)[..., None].expand_as(others)
-    return torch.cat([levels, torch.stack([others, around, noise], dim=2)], dim=2).flatten(0, 1)
+    noise = (sigma[:, rows].clamp(min=1e-4).log() / 4)[..., None].expand_as(others)
+    return torch.cat([levels[:, rows], torch.stack([others, around, noise], dim=2)], dim=2).flatten(0, 1)

@@ -24,8 +24,9 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stemforge.models.asked import ALL, WHOLE, Asked, chosen, pasted
 from stemforge.models.blocks import Trunk, stack, through
-from stemforge.models.detail import FLOOR, Across, Detail, divided, read_levels, silence, stem_planes
+from stemforge.models.detail import FLOOR, REACH, Across, Detail, divided, read_levels, silence, stem_planes
 from stemforge.models.forge_config import ForgeConfig, frozen
 from stemforge.models.presence import presence_gain
 from stemforge.models.products import mixed, power, scaled
@@ -41,9 +42,9 @@ TOGETHER = 0.35
 class Outputs(NamedTuple):
     """What the network says about each stem.
 
-    masks: (batch, stem, channel, frame, group) logits; ratio: (batch, stem, channel, frame, low bin) complex;
-    gains: (batch, stem, channel, frame, group), None when no stem is shown; activity: (batch, stem, frame) logits;
-    across: (batch, stem, 1, frame, group), what is taken of the other channel, None for nothing.
+    masks: (batch, stem, channel, frame, group) logits, a 0 without a mixture; ratio: (batch, stem, channel, frame,
+    low bin) complex; gains: (batch, stem, channel, frame, group), None when no stem is shown; activity: (batch, stem,
+    frame) logits; across: (batch, stem, 1, frame, group), what is taken of the other channel, None for nothing.
     """
 
     masks: Tensor
@@ -214,12 +215,13 @@ class Forge(nn.Module):
         sigma: Tensor | None = None,
         hidden: Tensor | None = None,
         prompt: Tensor | None = None,
+        asked: Asked = WHOLE,
     ) -> Outputs:
         """One evaluation on spectra.
 
         mixture: (batch, channel, frame, frequency) complex or None; stems: the stems shown, already scaled by c_in,
         (batch, stem, channel, frame, frequency) complex or None; sigma: (batch, stem, frame); hidden: (batch, stem)
-        bool; prompt: (batch, prompt_width) embedding or None.
+        bool; prompt: (batch, prompt_width) embedding or None; asked: what is spoken of, without a mixture.
         """
         features = [torch.zeros((), device=self.band.device)] * len(self.band)
         around = levels = None
@@ -246,34 +248,44 @@ class Forge(nn.Module):
             x = through(x, self.made_blocks, self.made_norm, self.made_trunk)
         else:
             x = through(x, self.blocks, self.norm, self.trunk)
-        return self._write(x, levels is not None, self._past_tokens(x, around, levels, sigma))
+        x = x[:, :, asked.frames]
+        past = self._past_tokens(x, around, levels, sigma, asked)
+        return self._write(x, past, asked.rows, given=mixture is not None, shown=levels is not None)
 
     def _past_tokens(
-        self, x: Tensor, around: Tensor | None, levels: Tensor | None, sigma: Tensor
+        self, x: Tensor, around: Tensor | None, levels: Tensor | None, sigma: Tensor, asked: Asked
     ) -> tuple[Tensor, Tensor, Tensor]:
         """What local patterns add to masks, ratios and gains, (batch, stem, 1, frame, group) each, or nothing."""
         masks = ratio = gains = x.new_zeros(())
         if self.config.detail and around is not None:
-            said = self.mixture_detail(around, x)[:, :, :, None]
-            masks, ratio = said[:, :, 0], said[:, :, 1, ..., : self.low]
+            said = self.mixture_detail(around, x)
+            masks, ratio = said[:, :, 0, None], said[:, :, 1, None, :, : self.low]
         if self.config.detail and levels is not None:
-            said = self.stem_detail(stem_planes(levels, around, sigma), x)[:, :, :, None]
-            masks, gains = masks + said[:, :, 0], said[:, :, 1]
+            frames, before = asked.around(REACH, sigma.shape[-1])
+            planes = stem_planes(levels[..., frames, :], around, sigma[..., frames], asked.rows)
+            said = self.stem_detail(planes, x, (asked.rows, slice(1, None) if around is None else ALL), before)
+            masks, gains = masks if around is None else masks + said[:, :, 0, None], said[:, :, -1, None]
         return masks, ratio, gains
 
-    def _write(self, x: Tensor, shown: bool, past: tuple[Tensor, Tensor, Tensor]) -> Outputs:
-        tokens, lead = x.unbind(1), (len(self.names), self.channels)
+    def _write(
+        self, x: Tensor, past: tuple[Tensor, Tensor, Tensor], rows: slice | Tensor, *, given: bool, shown: bool
+    ) -> Outputs:
+        tokens, stems = x.unbind(1), len(self.names)
 
-        def write(heads: nn.ModuleList, parts: tuple[int, ...]) -> Tensor:
-            out = [head(t).float().unflatten(-1, (*parts, -1)) for head, t in zip(heads, tokens, strict=False)]
-            return torch.cat(out, dim=-1).movedim(1, len(parts) + 1)  # (batch, *parts, frame, group)
+        def write(heads: nn.ModuleList, lead: tuple[int, ...] = ()) -> Tensor:
+            at = (*(ALL for _ in lead), rows)
+            out = [
+                chosen(head, token, (*lead, stems), at).float().view(*token.shape[:2], *lead, -1, self.channels, size)
+                for head, token, size in zip(heads, tokens, self.sizes, strict=False)
+            ]
+            return torch.cat(out, dim=-1).movedim(1, len(lead) + 3)  # (batch, *lead, stem, channel, frame, group)
 
-        activity = self.write_activity(x.transpose(1, 2).flatten(2)).float().transpose(1, 2)
-        gains = write(self.write_gains, lead) + past[2] if shown else None
-        across = self.across(x) if self.config.across and shown else None
-        real, imag = write(self.write_ratio, (2, *lead)).unbind(1)
+        activity = self.write_activity(x.transpose(1, 2).flatten(2)).float().transpose(1, 2)[:, rows]
+        gains = write(self.write_gains) + past[2] if shown else None
+        across = self.across(x)[:, rows] if self.config.across and shown else None
+        real, imag = write(self.write_ratio, (2,)).unbind(1)
         closed = functional.logsigmoid(activity)[:, :, None, :, None]
-        masks = write(self.write_masks, lead) + past[0] + closed
+        masks = write(self.write_masks) + past[0] + closed if given else past[0]
         return Outputs(masks, torch.complex(real + past[1], imag) * closed.exp(), gains, activity, across)
 
     def combine(
@@ -330,17 +342,25 @@ class Forge(nn.Module):
 
         sigma: broadcastable to (batch, stem, 1 or time), 0 where a stem is known; mixture: (batch, channel, time) or
         None; hidden: (batch, stem) bool, the stems of which x says nothing. Returns the shape of x; with a mixture the
-        stems add up to it.
+        stems add up to it, without one nothing is said of those that are hidden.
         """
         batch, count, _, time = x.shape
         hidden = torch.zeros(batch, count, dtype=torch.bool, device=x.device) if hidden is None else hidden
         sigma = torch.as_tensor(sigma, device=x.device, dtype=x.dtype)
-        sigma = self.frame_sigma(sigma.expand(batch, count, sigma.shape[-1] if sigma.dim() else 1), time)
+        level = sigma.expand(batch, count, sigma.shape[-1] if sigma.dim() else 1)
+        sigma = self.frame_sigma(level, time)
+        shown = x * ~hidden[:, :, None, None]
+        asked = Asked.of(sigma, hidden) if mixture is None else WHOLE
+        if asked is None:
+            return shown
         y = self.stft(mixture) if mixture is not None else None
-        seen = self.stft(x * ~hidden[:, :, None, None])
-        c = self.coefficients(sigma, hidden)
-        out = self(y, scaled(seen, c.c_in), sigma, hidden, prompt)
-        return self.stft.inverse(self.combine(out, y, seen, sigma, hidden, c), time)
+        seen = self.stft(shown)
+        c = self.coefficients(level if level.shape[-1] == 1 else sigma, hidden)
+        out = self(y, scaled(seen, c.c_in), sigma, hidden, prompt, asked)
+        part = Coefficients(*(asked.cut(values) for values in c))
+        found = self.combine(out, y, asked.cut(seen), asked.cut(sigma), hidden[:, asked.rows], part)
+        first = (asked.frames.start or 0) * self.stft.hop
+        return pasted(shown, self.stft.inverse(found, self.stft.covered(found.shape[-2], time - first)), asked, first)
 
     def separate(self, mixture: Tensor, *, steps: int = 1, generator: torch.Generator | None = None) -> Tensor:
         """Stems of a mixture (batch, channel, time), any time >= 1 -> (batch, stem, channel, time), adding up to it.

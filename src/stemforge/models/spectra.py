@@ -34,6 +34,10 @@ class Stft(nn.Module):
         """Number of frames that cover `time` samples, each sample by three windows."""
         return math.ceil((time + self.n_fft - self.hop) / self.hop)
 
+    def covered(self, frames: int, time: int) -> int:
+        """Number of samples, `time` at the most, behind the first one of a frame that so many frames cover."""
+        return min(time, (frames + 1) * self.hop - self.n_fft)
+
     def forward(self, x: Tensor) -> Tensor:
         """(..., time) real, time >= 1 -> (..., frame, frequency) complex."""
         spectrum: Tensor = _Analysis.apply(x, self)  # type: ignore[no-untyped-call]
