@@ -109,6 +109,8 @@ def test_rows_in_a_row_are_a_slice() -> None:
     apart = Asked.of(levels((1,), ((5, 9),)), unseen)
     assert apart is not None and apart.rows.tolist() == [0, 2, 3] and apart.frames == slice(3, 11)
     assert Asked.of(levels((), ()), unseen) is None
+    within = Asked.of(levels((1,), ((0, TIME),)), torch.tensor([[True, False, False, False]]))
+    assert within is not None and (within.shown, within.rows, within.within) == (slice(1, 4), slice(2, 4), slice(1, 3))
 
 
 def test_chosen_outputs_are_those_of_the_layer() -> None:

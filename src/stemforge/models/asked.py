@@ -1,13 +1,14 @@
 """What of its estimates a network is asked for: of what is made, not of what is known or hidden.
 
-Without a mixture an estimate does not depend on the others, so those that nobody needs need not be written down: an
-accompaniment of two stems is half of the work, a gap of two seconds in twelve a quarter.
+Without a mixture an estimate does not depend on the others, so those that nobody needs are not computed. Only the
+blocks in the middle see all frames and all stems.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -17,10 +18,15 @@ TOUCHED = 2
 
 
 class Asked(NamedTuple):
-    """rows: of the stems, indices where they are not in a row; frames: first and last of them."""
+    """rows: of the stems, indices where they are not in a row; frames: first and last of them.
+
+    shown: the stems that are not hidden in all items; within: where among them the rows are.
+    """
 
     rows: slice | Tensor = ALL
     frames: slice = ALL
+    shown: slice | Tensor = ALL
+    within: slice | Tensor = ALL
 
     @classmethod
     def of(cls, sigma: Tensor, hidden: Tensor) -> Asked | None:
@@ -28,17 +34,27 @@ class Asked(NamedTuple):
 
         sigma: (batch, stem, frame); hidden: (batch, stem).
         """
-        made = ((sigma > 0) & ~hidden[:, :, None]).any(dim=0)
-        rows, frames = (made.any(dim=dim).nonzero().flatten() for dim in (1, 0))
+        seen = ~hidden
+        made = ((sigma > 0) & seen[:, :, None]).any(dim=0)
+        rows, frames, shown = (part.nonzero().flatten() for part in (made.any(dim=1), made.any(dim=0), seen.any(dim=0)))
         if not len(rows):
             return None
-        together = int(rows[-1] - rows[0]) + 1 == len(rows)
-        return cls(_span(rows, made.shape[0]) if together else rows, _span(frames, made.shape[1], TOUCHED))
+        within, count = torch.searchsorted(shown, rows), made.shape[0]
+        some = (_rows(rows, count), _span(frames, made.shape[1], TOUCHED), _rows(shown, count))
+        return cls(*some, _rows(within, len(shown)))
+
+    def among(self, values: Tensor, count: int, absent: float) -> Tensor:
+        """(batch, shown stem, ...) among all stems, and what those that are hidden read as."""
+        if _whole(self.shown):
+            return values
+        out = values.new_full((len(values), count, *values.shape[2:]), absent)
+        out[:, self.shown] = values
+        return out
 
     def cut(self, values: Tensor) -> Tensor:
-        """Of (batch, stem, channel, frame or 1, ...) or (batch, stem, frame or 1)."""
+        """Of (batch, shown stem, channel, frame or 1, ...) or (batch, shown stem, frame or 1)."""
         dim = 3 if values.dim() > 3 else 2
-        each = values if _whole(self.rows) else values[:, self.rows]
+        each = values if _whole(self.within) else values[:, self.within]
         return each if _whole(self.frames) or each.shape[dim] == 1 else each[(*(ALL,) * dim, self.frames)]
 
     def around(self, reach: int, frames: int) -> tuple[slice, int]:
@@ -53,6 +69,11 @@ WHOLE = Asked()
 
 def _whole(part: slice | Tensor) -> bool:
     return isinstance(part, slice) and part == ALL
+
+
+def _rows(indices: Tensor, whole: int) -> slice | Tensor:
+    """As a slice where there are no gaps."""
+    return _span(indices, whole) if int(indices[-1] - indices[0]) + 1 == len(indices) else indices
 
 
 def _span(indices: Tensor, whole: int, more: int = 0) -> slice:

@@ -31,8 +31,10 @@ class _TimeConv(torch.autograd.Function):
         return _shifted_sum(x, taps)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor | None]:
         x, taps = ctx.saved_tensors  # type: ignore[attr-defined]
+        if not ctx.needs_input_grad[1]:  # type: ignore[attr-defined]
+            return _shifted_sum(grad, taps.flip(0)), None
         reach, frames = len(taps) // 2, x.shape[1]
         padded = functional.pad(x, (0, 0, reach, reach))
         each = [(padded[:, k : k + frames] * grad).sum((0, 1)) for k in range(len(taps))]

@@ -16,6 +16,7 @@ band; the top band is pooled over neighbours. Four tokens cannot tell of each pa
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ from stemforge.models.blocks import Trunk, stack, through
 from stemforge.models.detail import FLOOR, REACH, Across, Detail, divided, read_levels, silence, stem_planes
 from stemforge.models.forge_config import ForgeConfig, frozen
 from stemforge.models.presence import presence_gain
-from stemforge.models.products import mixed, power, scaled
+from stemforge.models.products import mixed, power, scaled, seen_as
 from stemforge.models.spatial import wiener
 from stemforge.models.spectra import Stft, colour, interpolate_db
 
@@ -183,10 +184,11 @@ class Forge(nn.Module):
         cuts = [torch.cat([logs[..., a:b], parts[..., a:b]], dim=1) for a, b in self.spans] + [logs[..., self.low :]]
         return [cut.transpose(1, 2).flatten(2) for cut in cuts], logs
 
-    def _stem_features(self, shown: Tensor) -> tuple[list[Tensor], Tensor]:
-        """The same of the stems shown: logarithms as (batch, stem, channel, frame, group)."""
-        logs = 0.25 * (self.pool(power(shown)) + FLOOR).log()
-        waves = torch.split(torch.view_as_real(shown[..., : self.low]), [b - a for a, b in self.spans], dim=-2)
+    def _stem_features(self, shown: Tensor, asked: Asked) -> tuple[list[Tensor], Tensor]:
+        """The same of all stems, of those shown: logarithms as (batch, stem, channel, frame, group)."""
+        powers, low = seen_as(shown, self.low)
+        logs = 0.25 * asked.among((self.pool(powers) + FLOOR).log(), len(self.names), math.log(FLOOR))
+        waves = torch.split(asked.among(low, len(self.names), 0.0), [b - a for a, b in self.spans], dim=-2)
         cuts = [rearrange(wave, "b i c t f r -> b t (i c r f)") for wave in waves]
         return [*cuts, rearrange(logs[..., self.low :], "b i c t g -> b t (i c g)")], logs
 
@@ -220,8 +222,8 @@ class Forge(nn.Module):
         """One evaluation on spectra.
 
         mixture: (batch, channel, frame, frequency) complex or None; stems: the stems shown, already scaled by c_in,
-        (batch, stem, channel, frame, frequency) complex or None; sigma: (batch, stem, frame); hidden: (batch, stem)
-        bool; prompt: (batch, prompt_width) embedding or None; asked: what is spoken of, without a mixture.
+        (batch, shown stem, channel, frame, frequency) complex or None; sigma: (batch, stem, frame); hidden: (batch,
+        stem) bool; prompt: (batch, prompt_width) embedding or None; asked: what is shown, and spoken of.
         """
         features = [torch.zeros((), device=self.band.device)] * len(self.band)
         around = levels = None
@@ -230,7 +232,7 @@ class Forge(nn.Module):
             features = [read(parts[band]) for read, band in zip(self.read_mixture, self.parents, strict=True)]
             batch, frames = mixture.shape[0], mixture.shape[2]
         if stems is not None and sigma is not None and hidden is not None:
-            parts, levels = self._stem_features(stems)
+            parts, levels = self._stem_features(stems, asked)
             shown = [read(parts[band]) for read, band in zip(self.read_stems, self.parents, strict=True)]
             features = [a + b for a, b in zip(features, shown, strict=True)]
             batch, frames = stems.shape[0], stems.shape[3]
@@ -324,10 +326,8 @@ class Forge(nn.Module):
         if sigma.shape[-1] == 1:
             return sigma.expand(-1, -1, frames)
         padded = functional.pad(sigma, (n - hop, frames * hop - time))
-        most: Tensor = (
-            rearrange(padded, "... (t h) -> ... t h", h=hop).amax(dim=-1).unfold(-1, n // hop, 1).amax(dim=-1)
-        )
-        return most
+        hops = rearrange(padded, "... (t h) -> ... t h", h=hop).amax(dim=-1)
+        return hops.unfold(-1, n // hop, 1).amax(dim=-1)
 
     def denoise(
         self,
@@ -354,11 +354,11 @@ class Forge(nn.Module):
         if asked is None:
             return shown
         y = self.stft(mixture) if mixture is not None else None
-        seen = self.stft(shown)
-        c = self.coefficients(level if level.shape[-1] == 1 else sigma, hidden)
+        rows, seen = asked.shown, self.stft(shown[:, asked.shown])
+        c = self.coefficients((level if level.shape[-1] == 1 else sigma)[:, rows], hidden[:, rows])
         out = self(y, scaled(seen, c.c_in), sigma, hidden, prompt, asked)
-        part = Coefficients(*(asked.cut(values) for values in c))
-        found = self.combine(out, y, asked.cut(seen), asked.cut(sigma), hidden[:, asked.rows], part)
+        c = Coefficients(*(asked.cut(values) for values in c))
+        found = self.combine(out, y, asked.cut(seen), asked.cut(sigma[:, rows]), hidden[:, asked.rows], c)
         first = (asked.frames.start or 0) * self.stft.hop
         return pasted(shown, self.stft.inverse(found, self.stft.covered(found.shape[-2], time - first)), asked, first)
 

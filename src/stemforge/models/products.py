@@ -17,6 +17,12 @@ def power(z: Tensor) -> Tensor:
     return found
 
 
+def seen_as(z: Tensor, low: int) -> tuple[Tensor, Tensor]:
+    """|z|^2, and the real and imaginary parts of the first `low` frequencies, (..., low, 2)."""
+    found: tuple[Tensor, Tensor] = _Seen.apply(z, low)  # type: ignore[no-untyped-call]
+    return found
+
+
 def scaled(z: Tensor, gain: Tensor) -> Tensor:
     """z times real gains; each may be broadcast to the other."""
     found: Tensor = _Scaled.apply(z, gain)  # type: ignore[no-untyped-call]
@@ -49,6 +55,21 @@ class _Power(torch.autograd.Function):
     def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
         z: Tensor = ctx.saved_tensors[0]  # type: ignore[attr-defined]
         return z * (2 * grad)
+
+
+class _Seen(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, z: Tensor, low: int) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(z)
+        ctx.low = low  # type: ignore[attr-defined]
+        return _dot(z, z), torch.view_as_real(z[..., :low]).clone()
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, of_power: Tensor, of_low: Tensor) -> tuple[Tensor, None]:
+        z: Tensor = ctx.saved_tensors[0]  # type: ignore[attr-defined]
+        grad = z * (2 * of_power)
+        grad[..., : ctx.low] += torch.view_as_complex(of_low.contiguous())  # type: ignore[attr-defined]
+        return grad, None
 
 
 class _Scaled(torch.autograd.Function):
