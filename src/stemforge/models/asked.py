@@ -82,11 +82,6 @@ def _span(indices: Tensor, whole: int, more: int = 0) -> slice:
     return ALL if last - first == whole else slice(first, last)
 
 
-def counted(part: slice | Tensor, whole: int) -> int:
-    """How many of so many a part is."""
-    return len(range(*part.indices(whole))) if isinstance(part, slice) else len(part)
-
-
 def chosen(linear: nn.Module, x: Tensor, lead: tuple[int, ...], at: tuple[slice | Tensor, ...]) -> Tensor:
     """The outputs of a layer, laid out as (*lead, the rest), of which only some are computed."""
     if all(_whole(part) for part in at):

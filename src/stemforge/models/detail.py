@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stemforge.models.asked import ALL, chosen, counted
+from stemforge.models.asked import ALL, chosen
 
 FLOOR = 1e-6
 """Added to powers before their logarithm: what a hidden stem reads as."""
@@ -49,26 +49,25 @@ class Detail(nn.Module):
         return [rearrange(cut, "b t (s g) k -> b t s g k", g=RUN) for cut in padded]
 
     def forward(
-        self, planes: Tensor, tokens: Tensor, at: tuple[slice | Tensor, slice] = (ALL, ALL), before: int = 0
+        self, planes: Tensor, tokens: Tensor, rows: slice | Tensor = ALL, numbers: int = SAID, before: int = 0
     ) -> Tensor:
-        """What is said of each group: (batch, stem, SAID, frame, group).
+        """What is said of each group: (batch, stem, number, frame, group).
 
         planes: (batch or batch * stem, plane, frame, group), the same for all stems or one each; tokens: (batch, band,
-        frame, width); at: the stems and the numbers that are said, all others are left out; before: frames that the
-        planes have and the tokens have not, and as many behind or fewer.
+        frame, width); rows: the stems that something is said of; numbers: of SAID, the last ones; before: frames that
+        the planes have and the tokens have not, and as many behind or fewer.
         """
-        said, frames = [], slice(before, before + tokens.shape[2])
-        stems, numbers = counted(at[0], self.stems), counted(at[1], SAID)
+        said, at = [], (rows, ALL if numbers == SAID else slice(SAID - numbers, None))
         order = "b t (i o s k) -> (b i) t s o k" if len(planes) > len(tokens) else "b t (i o s k) -> b t s (i o) k"
         for found, weigh, token, size in zip(
             self.patterns(planes), self.weigh, tokens.unbind(1), self.sizes, strict=True
         ):
-            each = chosen(weigh, token, (self.stems, SAID), at)
-            weights = rearrange(each, order, i=stems, o=numbers, k=self.maps)
-            each = weights @ found[:, frames].to(weights.dtype).mT / self.maps
+            spoken = chosen(weigh, token, (self.stems, SAID), at)
+            weights = rearrange(spoken, order, o=numbers, s=-(-size // RUN), k=self.maps)
+            each = weights @ found[:, before : before + tokens.shape[2]].to(weights.dtype).mT / self.maps
             said.append(rearrange(each, "b t s o g -> b o t (s g)")[..., :size])
         whole = torch.cat(said, dim=-1).float()
-        return whole.reshape(len(tokens), stems, numbers, *whole.shape[2:])
+        return whole.reshape(len(tokens), -1, numbers, *whole.shape[2:])
 
 
 class Across(nn.Module):

@@ -27,7 +27,7 @@ from torch.nn import functional
 
 from stemforge.models.asked import ALL, WHOLE, Asked, chosen, pasted
 from stemforge.models.blocks import Trunk, stack, through
-from stemforge.models.detail import FLOOR, REACH, Across, Detail, divided, read_levels, silence, stem_planes
+from stemforge.models.detail import FLOOR, REACH, SAID, Across, Detail, divided, read_levels, silence, stem_planes
 from stemforge.models.forge_config import ForgeConfig, frozen
 from stemforge.models.presence import presence_gain
 from stemforge.models.products import mixed, power, scaled, seen_as
@@ -265,7 +265,7 @@ class Forge(nn.Module):
         if self.config.detail and levels is not None:
             frames, before = asked.around(REACH, sigma.shape[-1])
             planes = stem_planes(levels[..., frames, :], around, sigma[..., frames], asked.rows)
-            said = self.stem_detail(planes, x, (asked.rows, slice(1, None) if around is None else ALL), before)
+            said = self.stem_detail(planes, x, asked.rows, 1 if around is None else SAID, before)
             masks, gains = masks if around is None else masks + said[:, :, 0, None], said[:, :, -1, None]
         return masks, ratio, gains
 
