@@ -1,6 +1,6 @@
 """Time and memory of `stemforge separate`, next to htdemucs on the same songs and threads.
 
-    python bench/speed.py [--minutes 3 30] [--threads 2] [--checkpoint NAME] [--peer-minutes 3]
+    python bench/speed.py [--minutes 3 30] [--threads 2] [--checkpoint NAME] [--passes 2 1] [--peer-minutes 3]
 
 Every figure is that of a process of its own: wall time from its start to its end, and its highest resident memory.
 The songs are made here, 44.1 kHz stereo. htdemucs (Rouard et al. 2023, https://arxiv.org/abs/2211.08553) is demucs
@@ -67,13 +67,13 @@ def htdemucs(song: Path, out: Path) -> None:
         sf.write(out / f"{name}.wav", stem.numpy().T, RATE, subtype="FLOAT")
 
 
-def commands(song: Path, work: Path, checkpoint: str | None, peer: bool) -> dict[str, list[str]]:
+def commands(song: Path, work: Path, checkpoint: str | None, passes: list[int], peer: bool) -> dict[str, list[str]]:
     """What is measured on one song: name -> command line."""
     out = work / "out"
     out.mkdir(exist_ok=True)
     stemforge = [str(Path(sys.executable).parent / "stemforge"), "separate", str(song), "--out", str(out)]
     stemforge += ["--device", "cpu", "--on-exist", "overwrite", *(["--name", checkpoint] if checkpoint else [])]
-    found = {"stemforge": stemforge}
+    found = {f"stemforge --passes {k}": [*stemforge, "--passes", str(k)] for k in passes} or {"stemforge": stemforge}
     if peer:
         found["htdemucs"] = [sys.executable, __file__, "--htdemucs", str(song), str(out)]
     return found
@@ -85,6 +85,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, nargs="+", default=[3, 30])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--checkpoint")
+    parser.add_argument("--passes", type=int, nargs="+", default=[], help="each of them; default: the checkpoint's own")
     parser.add_argument("--peer-minutes", type=float, default=3, help="longest song that htdemucs is given; 0 for none")
     parser.add_argument("--work", type=Path, help="folder for songs and stems, some GB; default: a temporary one")
     parser.add_argument("--htdemucs", type=Path, nargs=2, help=argparse.SUPPRESS)
@@ -97,7 +98,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=args.work, prefix="stemforge-bench-") as folder:
             song = Path(folder) / "song.wav"
             make_song(song, minutes)
-            for name, command in commands(song, Path(folder), args.checkpoint, minutes <= args.peer_minutes).items():
+            found = commands(song, Path(folder), args.checkpoint, args.passes, minutes <= args.peer_minutes)
+            for name, command in found.items():
                 wall, memory, cpu = measure(command, args.threads)
                 rows.append({"what": name, "minutes": minutes, "threads": args.threads, "wall_s": round(wall, 2)})
                 rows[-1]["cpu_s"] = round(cpu, 1)
