@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from stemforge.models.products import mixed, power, scaled
+from stemforge.models.products import mixed, power, scaled, seen_as
 from stemforge.models.spectra import Stft
 
 
@@ -25,6 +25,16 @@ def test_power():
     torch.testing.assert_close(power(z), z.abs().square())
     torch.testing.assert_close(power(z.detach()), z.detach().abs().square())
     assert torch.autograd.gradcheck(power, z)
+
+
+def test_power_and_the_first_frequencies():
+    """|z|^2 of all, real and imaginary parts of some."""
+    z = drawn(2, 3, 5)
+    found, low = seen_as(z, 2)
+    torch.testing.assert_close(found, z.abs().square())
+    torch.testing.assert_close(low, torch.view_as_real(z[..., :2]))
+    assert torch.autograd.gradcheck(lambda x: seen_as(x, 2), z)
+    assert torch.autograd.gradcheck(lambda x: seen_as(x, 2)[1], z)
 
 
 @pytest.mark.parametrize(("spectrum", "gain"), [((2, 3, 4), (2, 3, 4)), ((2, 3, 4), (2, 1, 4)), ((2, 1, 4), (2, 3, 4))])

@@ -35,8 +35,10 @@ class Asked(NamedTuple):
         sigma: (batch, stem, frame); hidden: (batch, stem).
         """
         seen = ~hidden
-        made = ((sigma > 0) & seen[:, :, None]).any(dim=0)
-        rows, frames, shown = (part.nonzero().flatten() for part in (made.any(dim=1), made.any(dim=0), seen.any(dim=0)))
+        made = ((sigma > 0) & seen[:, :, None]).any(dim=0).cpu()
+        rows, frames, shown = (
+            part.nonzero().flatten() for part in (made.any(dim=1), made.any(dim=0), seen.any(dim=0).cpu())
+        )
         if not len(rows):
             return None
         within, count = torch.searchsorted(shown, rows), made.shape[0]
