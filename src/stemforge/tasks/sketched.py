@@ -23,6 +23,7 @@ from stemforge.models.sketch import Sketch
 from stemforge.tasks.generate import generate_blocks, windows_in
 from stemforge.tasks.impute import Song, Wish, impute_blocks
 from stemforge.tasks.impute import windows_in as windows_of_song
+from stemforge.tasks.places import Places
 
 STRENGTH = 0.3
 """How far sound may go from its sketch: as much as Griffin-Lim loses."""
@@ -71,7 +72,8 @@ class Sketcher:
         )  # fmt: skip
         order = [wanted.index(name) for name in names]
         heard = decoded(self.network, (block[order] for block in codes), seed)
-        return lasting((to_channels(block[:, None], channels) for block in heard), frames, (len(names), channels))
+        gains = Places(channels).gains(names, seed)
+        return lasting((block[:, None] * gains for block in heard), frames, (len(names), channels))
 
     def impute(
         self, song: Song, made: Sequence[str], wish: Wish, channels: int, *, on_step: OnStep = quiet
@@ -84,7 +86,8 @@ class Sketcher:
         known = [name for name in song.names if name in self.network.names]
         rows = [song.names.index(name) for name in known]
         count = self._codes(song.frames)
-        mono = (to_channels(block[rows], 1) * song.gain for block in song.blocks)
+        places = Places(channels, known)
+        mono = (to_channels(places.heard(block[rows]), 1) * song.gain for block in song.blocks)
         heard = lasting(mono, count * self.network.size, (len(rows), 1))
         regions = {name: [self._whole(*part) for part in parts] for name, parts in wish.regions.items()}
         fill = tuple(name for name in made if name not in regions)
@@ -97,7 +100,7 @@ class Sketcher:
         wanted = task.names(self.network, tuple(known))
         order = [wanted.index(name) for name in made]
         sound = decoded(self.network, (block[order] for block in drawn), wish.seed)
-        blocks = (to_channels(block[:, None], channels) / song.gain for block in sound)
+        blocks = (block / song.gain for block in placed(sound, places, made, wish.seed))
         return lasting(blocks, song.frames, (len(made), channels))
 
     @property
@@ -132,6 +135,14 @@ def coded(network: Sketch, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
         rest = found[..., PART + 1 :]
     if rest is not None and rest.shape[-1]:
         yield rest
+
+
+def placed(blocks: Iterable[Tensor], places: Places, made: Sequence[str], seed: int) -> Iterator[Tensor]:
+    """Mono blocks (stem, time) where they stand, (stem, channel, time), by what is heard until the first is there."""
+    gains = None
+    for block in blocks:
+        gains = places.gains(made, seed) if gains is None else gains
+        yield block[:, None] * gains
 
 
 def decoded(network: Sketch, codes: Iterable[Tensor], seed: int) -> Iterator[Tensor]:
