@@ -2,7 +2,7 @@
 
     python bench/calls.py [--seconds 12] [--calls 7] [--checkpoint NAME]
 
-`impute` has two stems of five and what the window before has made, and calls the network twice for its guidance.
+`impute` has two stems of five, and what the window before has made.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from stemforge import checkpoints
 from stemforge.devices import keep_memory
-from stemforge.inference.wrappers import conditioned, denoiser, free_guidance
+from stemforge.inference.wrappers import conditioned, denoiser
 from stemforge.models.registry import Joint
 from stemforge.tasks import generate, impute
 from stemforge.types import Denoise
@@ -38,7 +38,7 @@ def ways(network: Joint, length: int) -> Iterator[tuple[str, Denoise]]:
     yield "generate, a later window", conditioned(plain, begun)
     begun = known | kept[None, :, None, None]
     begun[..., : int(impute.CONTEXT * length)] = True
-    yield "impute", conditioned(free_guidance(plain, denoiser(network, hidden=absent | kept), 1.5), begun)
+    yield "impute", conditioned(plain, begun)
     around = ~known
     around[..., length // 3 : 2 * length // 3] = False
     yield "edit, the middle third", conditioned(denoiser(network), around)

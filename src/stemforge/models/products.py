@@ -13,8 +13,7 @@ from torch.autograd.function import FunctionCtx
 
 def power(z: Tensor) -> Tensor:
     """|z|^2, real."""
-    found: Tensor = _Power.apply(z) if z.requires_grad else _dot(z, z)  # type: ignore[no-untyped-call]
-    return found
+    return _dot(z, z)
 
 
 def seen_as(z: Tensor, low: int) -> tuple[Tensor, Tensor]:
@@ -43,18 +42,6 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     """Re(conj(a) b), real."""
     x, y = (torch.view_as_real(part.resolve_conj()) for part in (a, b))
     return (x[..., 0] * y[..., 0]).addcmul_(x[..., 1], y[..., 1])
-
-
-class _Power(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: FunctionCtx, z: Tensor) -> Tensor:
-        ctx.save_for_backward(z)
-        return _dot(z, z)
-
-    @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
-        z: Tensor = ctx.saved_tensors[0]  # type: ignore[attr-defined]
-        return z * (2 * grad)
 
 
 class _Seen(torch.autograd.Function):
