@@ -42,6 +42,7 @@ from stemforge.tasks.edit import STRENGTH, edit, way_for
 from stemforge.tasks.exemplar import recalled
 from stemforge.tasks.generate import generate
 from stemforge.tasks.regions import Region, free_in
+from stemforge.tasks.sketched import AROUND, Sketcher
 from stemforge.train.recipes import compile_in_place
 from stemforge.types import Audio, Stems
 
@@ -66,6 +67,7 @@ class Maker:
                 if isinstance(part, Detail):
                     part.compile(dynamic=False)
         self.rate, self.seeds, self.guidance = self.network.rate, args.seeds, args.guidance
+        self.sketcher = Sketcher(checkpoints.network_of(checkpoints.find(args.sketch)), guidance=AROUND)
         self.songs = excerpts(args.songs, self.network.names, self.rate, seconds, args.count, needed)
         if not self.songs:
             sys.exit(f"'{args.songs}': no song of {3 * seconds:g} s in which {needed} stems sound. Give longer songs.")
@@ -89,6 +91,12 @@ class Maker:
             return self.edited(stems, region, seed, sampler)
         return self.edited(found.samples, region, seed, sampler, strength=strength)
 
+    def drawn(self, stems: Tensor, region: tuple[float, float], seed: int) -> Tensor:
+        """As `edited`, begun with a sketch: what `edit inpaint --strength 1` does."""
+        names, way = self.network.names, way_for(self.network, sketcher=self.sketcher)
+        song = Stems(names, stems, self.rate)
+        return edit(self.network, song, self.free(stems, region), way, names=names, seed=seed).samples.sum(0)
+
     def walked(self, stems: Tensor, wish: Loss | None = None) -> Tensor:
         """The whole mixture with some noise on it and back again, towards a wish where there is one."""
         whole = (0.0, stems.shape[-1] / self.rate)
@@ -110,6 +118,7 @@ def inpaintings(maker: Maker) -> Made:
                 f"recalled/{name}",
                 lambda s=stems, n=seed: maker.recalled(s, GAP, n, "dpmpp-2m 20", RECALLED),
             )
+            yield f"drawn/{name}", lambda s=stems, n=seed: maker.drawn(s, GAP, n)
             for method in METHODS:
                 for sampler in SAMPLERS:
                     yield (
@@ -142,6 +151,7 @@ def continuations(maker: Maker) -> Made:
         for i, stems in enumerate(maker.songs):
             name, mix = f"{i:02d}-{seed}", stems.sum(0)
             yield f"continued/{name}", lambda s=stems, n=seed: maker.recalled(s, END, n, "dpmpp-2m 20", RECALLED)
+            yield f"drawn/{name}", lambda s=stems, n=seed: maker.drawn(s, END, n)
             yield f"from noise/{name}", lambda s=stems, n=seed: maker.edited(s, END, n, "dpmpp-2m 20")
             yield (
                 f"independent/{name}",
@@ -255,6 +265,7 @@ def main() -> None:
         if name != "speed":
             command.add_argument("out", type=Path)
         command.add_argument("--checkpoint", default="forge")
+        command.add_argument("--sketch", default="sketch")
         command.add_argument("--reference", type=Path)
         command.add_argument("--guidance", type=float)
         command.add_argument("--rows", help="these only, as 'noise,pasted'")

@@ -107,12 +107,12 @@ def as_sound(network: Joint, stems: Tensor) -> Tensor:
     return stems
 
 
-def sketcher_of(args: argparse.Namespace) -> Sketcher | None:
-    """What draws, as `--sketch` does."""
+def sketcher_of(args: argparse.Namespace, sound: Sampling) -> Sketcher | None:
+    """What draws, as `--sketch` does, and how sound is made of it."""
     if args.sketch is None:
         return None
     network = checkpoints.network_of(checkpoints.find(args.sketch))
-    return Sketcher(network, strength=args.strength, guidance=args.guidance)  # type: ignore[arg-type]
+    return Sketcher(network, strength=args.strength, guidance=args.guidance, sound=sound)  # type: ignore[arg-type]
 
 
 def piece(
@@ -122,8 +122,7 @@ def piece(
     if sketcher is None:
         return as_sound(network, generate(network, seconds, sampling, seed=seed, stems=names).samples)
     first = sketcher.generate(names, frames_of(network, seconds), network.channels, seed=seed)
-    sampling = sampling.begun(sketcher.strength)
-    return generate(network, seconds, sampling, seed=seed, stems=names, begun=first).samples
+    return generate(network, seconds, sketcher.refining, seed=seed, stems=names, begun=first).samples
 
 
 def run_generate(args: argparse.Namespace) -> None:
@@ -135,7 +134,7 @@ def run_generate(args: argparse.Namespace) -> None:
     real = excerpts(args.songs, names, rate, args.seconds, args.count, 3)
     judge = Judge([x.sum(0) for x in real], rate)
     sampling = sampling_of("sketched" if args.sketch else "generate", network.conditional, args)
-    sketcher = sketcher_of(args)
+    sketcher = sketcher_of(args, sampling)
     made = [piece(network, names, sampling, sketcher, args.seconds, seed) for seed in range(args.count)]
     if network.conditional:  # as `stemforge generate`
         made = [next(levelled([piece], names)) for piece in made]
@@ -220,7 +219,7 @@ def run_impute(args: argparse.Namespace) -> None:
     real = [x[:4] for x in excerpts(args.songs, FOUR, network.rate, args.seconds, args.count, 4)]
     judge = Judge([x.sum(0) for x in real], network.rate)
     sampling = sampling_of("sketched" if args.sketch else "impute", network.conditional, args)
-    lender, sketcher = Lender(network, args.library) if args.library else None, sketcher_of(args)
+    lender, sketcher = Lender(network, args.library) if args.library else None, sketcher_of(args, sampling)
     alone = [
         piece(network, FOUR, sampling, sketcher, args.seconds, 1000 + i)[..., : x.shape[-1]] for i, x in enumerate(real)
     ]
@@ -237,7 +236,7 @@ def run_impute(args: argparse.Namespace) -> None:
         for i, x in enumerate(kept):
             stems = Stems(names, x, network.rate)
             if sketcher is not None:
-                stems = drawn(network, sketcher, stems, fill, sampling.begun(args.strength), i)
+                stems = drawn(network, sketcher, stems, fill, i)
             elif lender is None:
                 stems = impute(network, stems, sampling, fill=fill, seed=i)
             else:
@@ -276,14 +275,12 @@ class Lender:
         return Stems(wish.names(self.network, stems.names), made, stems.rate)
 
 
-def drawn(
-    network: Joint, sketcher: Sketcher, stems: Stems, fill: tuple[str, ...], sampling: Sampling, seed: int
-) -> Stems:
+def drawn(network: Joint, sketcher: Sketcher, stems: Stems, fill: tuple[str, ...], seed: int) -> Stems:
     """What `impute --sketch` does: the missing stems, begun with a sketch."""
     wish, gain, time = Wish(fill, seed=seed), gain_of(stems), stems.samples.shape[-1]
     first = sketcher.impute(Song([stems.samples], stems.names, time, gain), fill, wish, network.channels)
     song = Song([stems.samples], stems.names, time, gain, first)
-    made = torch.cat(list(impute_blocks(network, song, sampling, wish)), dim=-1)
+    made = torch.cat(list(impute_blocks(network, song, sketcher.refining, wish)), dim=-1)
     return Stems(wish.names(network, stems.names), made, stems.rate)
 
 

@@ -26,7 +26,7 @@ from stemforge.tasks.edit import METHODS, Way, edit, way_for
 from stemforge.tasks.edit_files import Files, Joined, open_song, open_stems
 from stemforge.tasks.edit_song import Job, Part, Scene, begins, changes, scene_of, windows_in
 from stemforge.tasks.impute import windows_of
-from stemforge.tasks.regions import Region, checked, free_in, weights, widened
+from stemforge.tasks.regions import Region, checked, free_in, regions_in, weights, widened
 from stemforge.types import Audio, Stems
 from tiny import tiny_network
 
@@ -75,6 +75,12 @@ def test_impossible_regions_are_refused(regions: list[tuple[float, float]]) -> N
     """Outside of the song, end before start, without samples, overlapping: usage errors."""
     with pytest.raises(UsageError):
         checked(regions, 10, 40)
+
+
+def test_free_samples_become_regions_again() -> None:
+    """At both ends, in the middle, none at all."""
+    for regions in ([], [Region(0, 3)], [Region(2, 3), Region(5, 10)], [Region(0, 10)]):
+        assert regions_in(free_in(Region(0, 10), regions)) == regions
 
 
 def test_fades_lie_outside_and_add_up() -> None:

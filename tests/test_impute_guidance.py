@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from stemforge.inference.settings import Sampling
+from stemforge.inference.wrappers import untold
 from stemforge.tasks.impute import Song, Wish, impute_blocks
 
 RATE = 100
@@ -63,8 +64,38 @@ def test_only_stems_that_are_given_throughout_a_window_are_left_out() -> None:
     assert torch.allclose(made[0, 0, 50:100], torch.tensor(0.3), atol=1e-5)
     assert torch.equal(made[0, 0, :50], torch.full((50,), 0.4))
     alone, network = filled(wish, ("bass",))  # nothing is given throughout
-    assert network.calls == 3 * [[False, True, True]]
+    assert network.calls == 6 * [[False, True, True]]
     assert torch.allclose(alone[0, 0, 50:100], torch.tensor(0.1), atol=1e-5)
+
+
+class Neighbour(Follower):
+    """Knows that what is missing is half of the mean of all that is shown clean, 0.1 where nothing is."""
+
+    def denoise(self, x: Tensor, sigma: Tensor, *, hidden: Tensor | None = None, **_: object) -> Tensor:
+        self.calls.append(hidden[0].tolist() if hidden is not None else [])
+        clean = ((sigma == 0) & ~hidden[..., None])[:, :, None].expand(*x.shape[:3], -1).expand_as(x)
+        self.shown = x[clean]
+        return torch.where(clean, x, 0.5 * x[clean].mean() if bool(clean.any()) else torch.tensor(0.1))
+
+
+@pytest.mark.parametrize("guidance", [0.0, 1.0, 2.0])
+def test_what_stands_around_a_region_counts(guidance: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """0.2 with what is around it, which is 0.4, and 0.1 without."""
+    monkeypatch.setattr(Follower, "denoise", Neighbour.denoise)
+    made, network = filled(Wish(regions={"bass": [(0.5, 1.0)]}, guidance=guidance))
+    assert torch.allclose(made[0, 0, 60:90], torch.tensor(0.1 + guidance * 0.1), atol=1e-5)
+    kept = torch.cat([made[0, 0, :50], made[0, 0, 100:]])
+    assert torch.equal(kept, torch.full((150,), 0.4))
+    assert len(network.calls) == (6 if guidance == 2 else 3)
+
+
+def test_what_is_not_to_be_seen_has_the_noise_of_the_rest() -> None:
+    """There and nowhere else, a new draw at each call."""
+    parts = torch.tensor([True, True, False, False]).reshape(1, 1, 1, 4)
+    seen = untold(lambda x, sigma: x, parts.expand(1, 1, 1, 4), torch.ones_like)(
+        torch.zeros(1, 1, 1, 4), torch.tensor(3.0)
+    )
+    assert torch.equal(seen, torch.tensor([3.0, 3.0, 0.0, 0.0]).reshape(1, 1, 1, 4))
 
 
 def test_windows_that_follow_count_the_given_alone() -> None:

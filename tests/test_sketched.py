@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,14 @@ from stemforge import checkpoints
 from stemforge.cli.main import main
 from stemforge.errors import UsageError
 from stemforge.inference.settings import Sampling
+from stemforge.tasks.edit import Way
+from stemforge.tasks.edit_files import Files
+from stemforge.tasks.edit_song import Job, Scene, changes, steps_in
 from stemforge.tasks.generate import generate
 from stemforge.tasks.impute import Song, Wish, impute_blocks
-from stemforge.tasks.sketched import PART, PEAK, Sketcher, coded, decoded
+from stemforge.tasks.regions import Region
+from stemforge.tasks.sketched import AROUND, PART, PEAK, Sketcher, coded, decoded
+from stemforge.types import Stems
 from test_sketch import learned
 from test_synthesis import checkpoint, wav  # noqa: F401 (a fixture)
 from tiny import tiny_network
@@ -140,6 +146,73 @@ def test_a_region_is_drawn_and_what_is_around_it_stays() -> None:
     assert gap[5:10].min() > 2 * gap[[0, 1, 2, 3, 12, 13, 14, 15]].max()
 
 
+def gapped(seconds: float = 2.0) -> tuple[Stems, torch.Tensor]:
+    """Three stems, one of them unknown to the sketch, in stereo, and two gaps in time."""
+    sounds = learned()[1][:3, None].repeat(1, 2, 8)[..., : round(seconds * RATE)]
+    free = torch.zeros(sounds.shape[-1], dtype=torch.bool)
+    free[4410:7600] = free[12000:13000] = True
+    return Stems(("drums", "vocals", "bass"), sounds, RATE), free
+
+
+def test_gaps_are_filled_and_all_else_stays() -> None:
+    """In the named stems; silence in those that it does not know; what stood in a gap does not matter."""
+    found, (song, free) = sketcher(), gapped()
+    made = found.filled(song, free, ("bass", "vocals"), seed=4)
+    assert made.names == song.names and torch.equal(made.samples[..., ~free], song.samples[..., ~free])
+    assert torch.equal(made["drums"].samples, song["drums"].samples)
+    assert not made["vocals"].samples[:, free].any()
+    assert made["bass"].samples[:, 4410:7600].square().mean() > 1e-6
+    assert made["bass"].samples[:, 12000:13000].square().mean() > 1e-8
+    other = song.samples.clone()
+    other[[[1], [2]], :, free.nonzero().flatten()] = 0.7
+    assert torch.equal(
+        found.filled(Stems(song.names, other, RATE), free, ("bass", "vocals"), seed=4).samples, made.samples
+    )
+    assert not torch.equal(found.filled(song, free, ("bass",), seed=5)["bass"].samples, made["bass"].samples)
+
+
+def test_what_stands_around_a_gap_is_heard() -> None:
+    """Another song around it, another drawing; and more so with more guidance."""
+    (song, free), found = gapped(), sketcher()
+    quiet = Stems(song.names, torch.where(free, song.samples, 0.1 * song.samples.flip(-1)), RATE)
+    gaps = []
+    for guidance in (1.0, 3.0):
+        drawer = replace(found, guidance=guidance)
+        one, two = (drawer.filled(x, free, ("bass",)).samples[2][:, free] for x in (song, quiet))
+        gaps.append(float((one / one.norm() - two / two.norm()).norm()))
+    assert gaps[0] > 0.1 and gaps[0] != pytest.approx(gaps[1], rel=0.01)
+
+
+@pytest.mark.parametrize("memory", [0.0, 1.0])
+def test_an_edit_that_would_begin_with_noise_begins_with_a_sketch(memory: float) -> None:
+    """With strength 1, and where nothing is alike; with next to no noise on it, it comes out as drawn."""
+    torch.manual_seed(0)
+    network, dice = tiny_network(), torch.Generator().manual_seed(2)
+    rows = 0.05 * torch.randn(3, 2, 6 * RATE, generator=dice)
+    piece = Files(NAMES, (), RATE, 2, rows.shape[-1])
+    job = Job(piece, (Region(RATE, 2 * RATE), Region(5 * RATE, 6 * RATE)), 0, piece.frames, ("bass",), 0.5, memory)
+    drawer = replace(sketcher(), strength=1e-5, sound=QUICK)
+    way = Way(QUICK, strength=0.7 if memory else 1.0, sketcher=drawer)
+    steps, total = [], 0
+    for part in job.parts:
+        scene = Scene(part, Stems(NAMES, rows[..., part.span.first : part.span.last], RATE))
+        (patch,), _ = changes(network, job, scene, way, seed=3, on_step=lambda done, total: steps.append(total))
+        total += steps[-1]
+        heard = Region(max(part.span.first, patch.first - RATE // 2), min(part.span.last, patch.first + 3 * RATE // 2))
+        window = Stems(NAMES, rows[..., heard.first : heard.last], RATE)
+        free = torch.zeros(heard.length, dtype=torch.bool)
+        free[patch.first - heard.first :][:RATE] = True
+        drawn = drawer.filled(window, free, ("bass",), seed=3)["bass"].samples[:, free]
+        made = patch.change[0] + rows[0, :, patch.first : patch.first + RATE]
+        assert (made - drawn)[:, 100:-100].abs().max() < 0.01 < drawn.abs().max()
+        assert not patch.change[1:].any()
+    if not memory:
+        assert len(steps) == steps_in(network, job, way) > 2 * len(job.parts)
+    way = replace(way, strength=1.0)
+    assert way.drawer is drawer and way.schedule == drawer.refining
+    assert replace(way, method="both").drawer is None and replace(way, strength=0.9).drawer is None
+
+
 @pytest.mark.parametrize("seconds", [1.0, 15.0])
 def test_a_piece_begins_with_what_it_is_given(seconds: float) -> None:
     """With next to no noise on it, it is that piece, over the borders of windows too; with much it is another one."""
@@ -241,9 +314,44 @@ def test_impute_begins_with_a_sketch(
     assert "sketch" in json.loads((tmp_path / "out/tiny/song/stemforge.json").read_text())["recipe"]
 
 
+def test_an_edit_says_what_may_draw(
+    checkpoint: Path,  # noqa: F811
+    drawing: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With strength 1 the gap is drawn, and another one without; where nothing can be, nothing is said of it."""
+    own_table(tmp_path, checkpoint, drawing, monkeypatch)
+    wav(tmp_path / "song.wav", 3.0, 16000)
+    call = ["edit", "inpaint", str(tmp_path / "song.wav"), "--region", "1:1.5", "-n", "tiny", "--steps", "2", "-q"]
+
+    def recipe(name: str, *words: str) -> dict[str, object]:
+        assert main([*call, "-o", str(tmp_path / name), *words]) == 0
+        return json.loads((tmp_path / name / "tiny/inpaint/song/stemforge.json").read_text())["recipe"]
+
+    drawn = recipe("a", "--strength", "1")
+    assert drawn["sketch"]["name"] == "lines" and drawn["sketch"]["guidance"] == AROUND
+    assert "sketch" not in recipe("b", "--strength", "1", "--sketch", "none")
+    assert recipe("c")["sketch"]["name"] == "lines"  # where nothing is alike
+    assert "sketch" not in recipe("d", "--method", "guidance")
+    a, b = (soundfile.read(tmp_path / name / "tiny/inpaint/song/mix.wav", dtype="float32")[0] for name in "ab")
+    old = soundfile.read(tmp_path / "song.wav", dtype="float32")[0]
+    assert np.abs(a - b)[16000:24000].max() > 1e-3
+    assert np.array_equal(a[:15200], old[:15200]) and np.array_equal(a[24800:], old[24800:])
+    assert main([*call, "-o", str(tmp_path / "a"), "--strength", "1"]) == 0  # already there
+    assert main([*call, "-o", str(tmp_path / "a"), "--strength", "1", "--sketch", "none"]) == 7
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        (
+            "edit inpaint song/bass.wav --region 0.2:0.5 --sketch lines --method both",
+            "draws what would begin with noise",
+        ),
+        ("edit regenerate song/bass.wav --region 0.2:0.5 --sketch lines", "Give --strength 1"),
+        ("edit inpaint song/bass.wav --region 0.2:0.5 --sketch nothing", "unknown"),
+        ("edit inpaint song/bass.wav --region 0.2:0.5 --sketch tiny", "makes sound, no sketches"),
         ("generate --sketch tiny", "makes sound, no sketches. Name another one, or none."),
         ("generate --sketch nothing", "unknown"),
         ("generate --strength 0.3", "begins with noise"),

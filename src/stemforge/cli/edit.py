@@ -35,7 +35,7 @@ Recall = Annotated[
     float,
     typer.Option(
         "--strength",
-        help="How far from what sounds like it within 12 s around: near 0 repeats that, 1 begins with noise alone.",
+        help="How far from what sounds like it within 12 s around: near 0 repeats that, 1 begins without it.",
         rich_help_panel=_EDIT,
     ),
 ]
@@ -52,6 +52,13 @@ Guidance = Annotated[
 ]
 Normalised = Annotated[
     bool, typer.Option("--normalised", help="The step is a share of the noise, as 0.1.", rich_help_panel=_EDIT)
+]
+Sketch = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Checkpoint that draws what would begin with noise alone, or none. Default: as suits the checkpoint.",
+    ),
 ]
 Mix = Annotated[bool, typer.Option("--mix", help="Of a folder of stems, write the mixture too.")]
 Out = Annotated[
@@ -75,6 +82,7 @@ def inpaint(
     mix: Mix = False,
     report_html: o.ReportHtml = False,
     checkpoint: o.Checkpoint = None,
+    sketch: Sketch = None,
     out: Out = Path("edited"),
     num_samples: o.Count = 1,
     seed: o.Seed = "0",
@@ -127,6 +135,7 @@ def continue_(
     mix: Mix = False,
     report_html: o.ReportHtml = False,
     checkpoint: o.Checkpoint = None,
+    sketch: Sketch = None,
     out: Out = Path("edited"),
     num_samples: o.Count = 1,
     seed: o.Seed = "0",
@@ -177,6 +186,7 @@ def regenerate(
     mix: Mix = False,
     report_html: o.ReportHtml = False,
     checkpoint: o.Checkpoint = None,
+    sketch: Sketch = None,
     out: Out = Path("edited"),
     num_samples: o.Count = 1,
     seed: o.Seed = "0",
@@ -225,6 +235,7 @@ def transition(
     mix: Mix = False,
     report_html: o.ReportHtml = False,
     checkpoint: o.Checkpoint = None,
+    sketch: Sketch = None,
     out: Out = Path("edited"),
     num_samples: o.Count = 1,
     seed: o.Seed = "0",

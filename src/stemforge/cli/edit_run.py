@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from stemforge import checkpoints
-from stemforge.cli import console, edit_wish, pages
+from stemforge.cli import console, edit_wish, pages, sketches
 from stemforge.cli.inputs import check_writable, track_name
 from stemforge.cli.options import listed, region_of, sampling_of
-from stemforge.cli.synthesis import Session
+from stemforge.cli.synthesis import NO_SKETCH, Session
 from stemforge.cli.synthesis_batch import Batch
 from stemforge.errors import InputError, UsageError
 from stemforge.report import edits
@@ -23,7 +23,7 @@ from stemforge.report.songs import listed as list_page
 from stemforge.separators.network import NetworkSeparator
 from stemforge.tasks.edit import METHODS, Way, way_for
 from stemforge.tasks.edit_files import MIX, Files, Joined, Patch, Patches, Piece, open_song, open_stems, write
-from stemforge.tasks.edit_song import LONGEST_S, MEMORY_S, Job, Part, Scene, Tail, begins, changes, scene_of, windows_in
+from stemforge.tasks.edit_song import LONGEST_S, MEMORY_S, Job, Part, Scene, Tail, begins, changes, scene_of, steps_in
 from stemforge.tasks.files import Place
 from stemforge.tasks.gather import stem_files
 from stemforge.tasks.regions import Region, checked
@@ -47,6 +47,20 @@ class Edit:
     facts: dict[str, Any]
     strength: float = 1.0
 
+    def draws(self, options: dict[str, Any]) -> bool:
+        """Whether it may come to begin with noise alone, which is drawn. Raises UsageError: it may not, but is told to.
+
+        options: of the command, without `sketch` for one that always has something to begin with.
+        """
+        may = options["method"] in ("auto", "conditioning") and (self.strength == 1 or self.job.memory > 0)
+        asked = options.get("sketch", NO_SKETCH)
+        if asked not in (None, NO_SKETCH) and not may:
+            raise UsageError(
+                f"--sketch {asked}: draws what would begin with noise, told what stands. Give --strength 1, or no "
+                "--sketch; and no --method."
+            )
+        return may and asked != NO_SKETCH
+
 
 def run(task: str, options: dict[str, Any]) -> int:
     """Edit as many times as is asked for; the exit code. Raises StemforgeError."""
@@ -63,7 +77,8 @@ def run(task: str, options: dict[str, Any]) -> int:
     places = {seed: top / (name if len(seeds) == 1 else f"{name}-{seed}") for seed in seeds}
     check_writable(options["out"])
     prepared = cache(lambda: _prepared(session, edit, options))
-    batch = Batch(session, lambda: _files(options), inputs[0].absolute().name)
+    drawn = {"sketch": sketches.stamp(session)} if edit.draws(options) else {}
+    batch = Batch(session, lambda: _files(options), inputs[0].absolute().name, lambda seed: drawn)
     with session.report:
         code = batch.run(places, lambda seed, folder: _one(session, task, edit, *prepared(), seed, folder))
         page = top / f"{name}.html" if len(places) > 1 else Place(top / name).page
@@ -163,7 +178,7 @@ def _inpainted(session: Session, options: dict[str, Any], stems: tuple[str, ...]
 
 
 def _recalling(edit: Edit) -> Edit:
-    """The same, begun with something like it out of the song around; with strength 1 from noise alone."""
+    """The same, begun with something like it out of the song around; with strength 1 without."""
     return edit if edit.strength == 1 else replace(edit, job=replace(edit.job, memory=MEMORY_S))
 
 
@@ -236,7 +251,8 @@ def _way(session: Session, edit: Edit, options: dict[str, Any]) -> Way:
         wish=wish,
         segment=options["segment"],
     )
-    return replace(way, sampling=sampling_of(way.sampling, options))
+    way = replace(way, sampling=sampling_of(way.sampling, options))
+    return replace(way, sketcher=sketches.gap_sketcher(session, edit.job.names)) if edit.draws(options) else way
 
 
 def _scene(session: Session, job: Job, part: Part) -> Scene:
@@ -275,7 +291,7 @@ def _one(
 ) -> None:
     """One variation: written and told."""
     begun, job = time.monotonic(), edit.job
-    session.report.task(f"{task} {folder.name}", way.schedule.steps * windows_in(session.network, job, way.segment))
+    session.report.task(f"{task} {folder.name}", steps_in(session.network, job, way))
     starts = [begins(job, part) for part in job.parts]
     patches = Patches(starts, _patches(session, job, way, scene, seed))
     patches.over(0, starts[0] + 1)  # so that what is impossible is told before any file is there
@@ -284,5 +300,5 @@ def _one(
     if way.guides:
         settings |= {"guidance": way.step, "normalised": way.normalised or way.wish is not None}
     recipe = {"task": f"edit {task}", **edit.facts, "seed": seed, "stems": list(job.names), **settings,
-              "sampling": asdict(way.schedule)}  # fmt: skip
+              "sampling": asdict(way.schedule), **sketches.told(session, way.sketcher)}  # fmt: skip
     session.finish(folder, written, recipe, begun, rate=job.piece.rate, channels=job.piece.channels)

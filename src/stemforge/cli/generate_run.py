@@ -49,8 +49,8 @@ def _one(session: Session, stems: tuple[str, ...] | None, seed: int, folder: Pat
     segment, duration = options["segment"], options["duration"]
     names, frames = stems or instruments(network.names), frames_of(network, duration)
     sketcher = sketches.sketcher(session, names)
-    sampling = sampling_of(default("generate" if sketcher is None else "sketched", network.conditional), options)
-    sampling = sampling if sketcher is None else sampling.begun(sketcher.strength)
+    sampling = sampling_of(default("generate", network.conditional), options)
+    sampling = sampling if sketcher is None else sketcher.refining
     steps = sampling.steps * windows_in(network, duration, segment)
     session.report.task(f"seed {seed}", steps + (0 if sketcher is None else sketcher.steps(frames)))
 

@@ -139,10 +139,11 @@ def _one(
     wish = Wish(plan.fill, plan.regions, method, options["segment"], seed)
     made = wish.names(network, given.names)
     loan = impute_from.loan(session, given, made, lenders, seed)
-    sketcher = sketches.sketcher(session, made, given.names)
-    first, task = loan or sketcher, "impute" if sketcher is None else "sketched"
-    sampling = sampling_of(default(task if method == "condition" else "replace", network.conditional), options)
-    sampling = sampling if first is None else sampling.begun(first.strength)
+    told = method == "condition"
+    sketcher = sketches.sketcher(session, made, given.names, task="sketched" if told else "replace")
+    sampling = sampling_of(default("impute" if told else "replace", network.conditional), options)
+    sampling = sampling if loan is None else sampling.begun(loan.strength)
+    sampling = sampling if sketcher is None else sketcher.refining
     steps = sampling.steps * windows_in(network, given.frames / given.rate, wish.segment)
     if sketcher is not None:
         steps += sketcher.steps(frames_in(given, network), beside=True)

@@ -11,7 +11,7 @@ from stemforge.cli.options import sampling_of
 from stemforge.cli.synthesis import NO_SKETCH, Session
 from stemforge.errors import UsageError
 from stemforge.inference.settings import Sampling, default
-from stemforge.tasks.sketched import STRENGTH, Sketcher
+from stemforge.tasks.sketched import AROUND, GUIDANCE, STRENGTH, Sketcher
 
 
 def refuse(options: Mapping[str, Any]) -> None:
@@ -40,24 +40,54 @@ def stamp(session: Session) -> dict[str, str] | None:
     return None if found is None else {"name": found.name, "sha256": checkpoints.verify(found)[checkpoints.WEIGHTS]}
 
 
-def sketcher(session: Session, made: Sequence[str], given: Sequence[str] | None = None) -> Sketcher | None:
+def sketcher(
+    session: Session, made: Sequence[str], given: Sequence[str] | None = None, *, task: str = "sketched"
+) -> Sketcher | None:
     """What draws those stems, beside the given ones if there are any; None where nothing does.
 
-    Raises UsageError when one was asked for by name, or a strength was given, and it cannot.
+    task: whose defaults the sound has. Raises UsageError when one was asked for by name, or a strength was given, and
+    it cannot.
     """
-    network, found, options = session.sketch, session.sketching, session.options
-    if network is None or found is None:
+    asked = session.options["strength"]
+    drawing = _drawing(session, STRENGTH if asked is None else asked, GUIDANCE, task)
+    return _able(session, drawing, made, given, must=asked is not None)
+
+
+def gap_sketcher(session: Session, names: Sequence[str]) -> Sketcher | None:
+    """What draws a gap in those stems, of as many as it knows; None where nothing does.
+
+    Raises UsageError when one was asked for by name and it cannot.
+    """
+    drawing = _drawing(session, STRENGTH, AROUND, "sketched")
+    known = [name for name in names if drawing is not None and name in drawing.network.names]
+    return _able(session, drawing, known or names)
+
+
+def _drawing(session: Session, strength: float, guidance: float, task: str) -> Sketcher | None:
+    network, options = session.sketch, session.options
+    if network is None:
         return None
-    sampling = sampling_of(default("generate", conditional=True), options)
-    strength = STRENGTH if options["strength"] is None else options["strength"]
-    drawing = Sketcher(network, sampling, strength, device=session.device)
-    if drawing.can(made, session.network.rate, given):
+    codes, sound = default("generate", conditional=True), default(task, session.network.conditional)
+    codes, sound = (sampling_of(sampling, options) for sampling in (codes, sound))
+    return Sketcher(network, codes, strength, guidance, session.device, sound)
+
+
+def _able(
+    session: Session,
+    drawing: Sketcher | None,
+    made: Sequence[str],
+    given: Sequence[str] | None = None,
+    *,
+    must: bool = False,
+) -> Sketcher | None:
+    if drawing is None or drawing.can(made, session.network.rate, given):
         return drawing
-    if options["sketch"] is None and options["strength"] is None:
+    if not must and session.options["sketch"] is None:
         return None
+    name, network = session.sketching and session.sketching.name, drawing.network
     raise UsageError(
-        f"--sketch {found.name}: draws {', '.join(network.names)} at {network.config.sound_rate} Hz, which is "
-        "not what is wanted here. Give --sketch none, and no --strength."
+        f"--sketch {name}: draws {', '.join(network.names)} at {network.config.sound_rate} Hz, which is not what is "
+        "wanted here. Give --sketch none, and no --strength."
     )
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from stemforge.devices import lowered
+from stemforge.inference.given import Noise
 from stemforge.types import Denoise
 
 if TYPE_CHECKING:
@@ -61,6 +62,18 @@ def conditioned(denoise: Denoise, known: Tensor) -> Denoise:
         return denoise(x, torch.where(known, torch.zeros_like(sigma), sigma))
 
     return told
+
+
+def untold(denoise: Denoise, parts: Tensor, noise: Noise) -> Denoise:
+    """A denoiser that does not see what is clean in `parts` (batch, stem, 1, time or 1): the state has noise there too.
+
+    The state must hold the clean values there, as for `conditioned`.
+    """
+
+    def blind(x: Tensor, sigma: Tensor) -> Tensor:
+        return denoise(torch.where(parts, x + sigma * noise(x), x), sigma)
+
+    return blind
 
 
 def free_guidance(wanted: Denoise, unwanted: Denoise, scale: float) -> Denoise:

@@ -7,7 +7,7 @@ part through the network (Levy et al. 2023, https://arxiv.org/abs/2311.00613). `
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -26,6 +26,7 @@ from stemforge.inference.wrappers import conditioned, denoiser
 from stemforge.tasks.generate import EASE, check_finite
 from stemforge.tasks.impute import windows_of
 from stemforge.tasks.levels import gain_of
+from stemforge.tasks.sketched import Sketcher
 from stemforge.types import Denoise, Stems
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ class Way:
     sampling: sampler, steps, noise levels. method: of METHODS. strength: 0 to 1, how far from the original it may go;
     1 knows nothing of it. step: xi of guidance. normalised: see `Guide`. wish: of the new sound, as a loss of the stems
     (batch, stem, channel, time), whose step is always normalised; it takes the place of the reconstruction loss.
-    segment: seconds of a window; None for what suits the network.
+    segment: seconds of a window; None for what suits the network. sketcher: draws what would begin with noise alone,
+    with conditioning and without a wish.
     """
 
     sampling: Sampling
@@ -57,6 +59,7 @@ class Way:
     normalised: bool = False
     wish: Loss | None = None
     segment: float | None = None
+    sketcher: Sketcher | None = None
 
     def __post_init__(self) -> None:
         """Raises UsageError for what cannot be."""
@@ -72,9 +75,14 @@ class Way:
         return self.method != "conditioning" or self.wish is not None
 
     @property
+    def drawer(self) -> Sketcher | None:
+        """What draws all that it begins with, where that would be noise alone."""
+        return self.sketcher if self.strength == 1 and not self.guides else None
+
+    @property
     def schedule(self) -> Sampling:
         """The sampling from the level at which it starts."""
-        return self.sampling.begun(self.strength)
+        return self.sampling.begun(self.strength) if self.drawer is None else self.drawer.refining
 
     def guide(self, stems: Tensor, known: Tensor) -> Guide | None:
         """The pull for a window of stems of which some samples are known."""
@@ -95,6 +103,7 @@ def way_for(
     normalised: bool = False,
     wish: Loss | None = None,
     segment: float | None = None,
+    sketcher: Sketcher | None = None,
 ) -> Way:
     """The way with the defaults of a network; auto is conditioning where it can be told what is known.
 
@@ -108,7 +117,7 @@ def way_for(
     task = "wished" if wish is not None else "impute" if method == "conditioning" else "guided"
     sampling = default(task, network.conditional)
     xi = (WISH_STEP if wish is not None or normalised else STEPS[network.conditional]) if step is None else step
-    return Way(sampling, method, strength, xi, normalised, wish, segment)
+    return Way(sampling, method, strength, xi, normalised, wish, segment, sketcher)
 
 
 def edit(
@@ -144,6 +153,9 @@ def edit(
     for name in (*stems.names, *names):
         if name not in network.names:
             raise UsageError(f"stem '{name}': this checkpoint has {', '.join(network.names)}.")
+    if (drawer := way.drawer) is not None:
+        stems = drawer.filled(stems, free, names, seed=seed, on_step=on_step)
+        way = replace(way, strength=drawer.strength, sampling=drawer.sound)
     rows = [network.names.index(name) for name in stems.names]
     full = torch.zeros(1, len(network.names), network.channels, stems.samples.shape[-1], device=device)
     full[0, rows] = stems.samples.to(full)

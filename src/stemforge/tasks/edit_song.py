@@ -134,9 +134,21 @@ class Tail:
 
 def windows_in(network: Joint, job: Job, segment: float | None = None) -> int:
     """How many windows of so many seconds an edit takes; None for those that suit the network."""
+    return sum(len(windows_of(network, length, segment)[0]) for length in _lengths(network, job))
+
+
+def steps_in(network: Joint, job: Job, way: Way) -> int:
+    """How many steps an edit takes, if what it begins with is found."""
+    steps, drawer = way.schedule.steps * windows_in(network, job, way.segment), way.drawer
+    if drawer is None:
+        return steps
+    return steps + sum(drawer.steps(length, beside=True) for length in _lengths(network, job))
+
+
+def _lengths(network: Joint, job: Job) -> list[int]:
+    """How many samples the network hears of each part."""
     scale = network.rate / job.piece.rate
-    lengths = [max(1, round(_heard(job, part).length * scale)) for part in job.parts]
-    return sum(len(windows_of(network, length, segment)[0]) for length in lengths)
+    return [max(1, round(_heard(job, part).length * scale)) for part in job.parts]
 
 
 def scene_of(job: Job, part: Part, separate: Callable[[Audio], Stems], names: Sequence[str]) -> Scene:

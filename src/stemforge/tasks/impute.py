@@ -25,7 +25,7 @@ from stemforge.inference.given import Noise, Observed
 from stemforge.inference.noise import noise_of, state_type
 from stemforge.inference.samplers import OnStep, quiet
 from stemforge.inference.settings import Sampling
-from stemforge.inference.wrappers import conditioned, denoiser, free_guidance
+from stemforge.inference.wrappers import conditioned, denoiser, free_guidance, untold
 from stemforge.tasks.generate import EASE, check_finite, instruments, window_of
 from stemforge.tasks.levels import gain_of
 from stemforge.types import Denoise, Stems
@@ -45,8 +45,8 @@ class Wish:
     fill: names to generate; None, where there are no regions, for all not given but vocals. Stems neither given nor
     filled are not heard. regions: for stems that are given, the parts (from, to) in seconds that are generated anew.
     method: condition or replace. segment: seconds of a window; None for what suits the network. seed: of the noise.
-    guidance: how strongly the stems that are given count, with condition: 1 as learned, more makes what is generated
-    go with them more and takes twice the calls (`wrappers.free_guidance`).
+    guidance: how strongly the stems that are given, and what stands around regions, count, with condition: 1 as
+    learned, more makes what is generated go with them more and takes twice the calls (`wrappers.free_guidance`).
     """
 
     fill: tuple[str, ...] | None = None
@@ -226,22 +226,26 @@ def _fill(
     """One window: what is done on the tape is given, the rest is generated, from what the tape has there if begun."""
     clear, stems = tape.done.clone(), tape.out.to(state_type(tape.out.device))
     given = Observed(stems, clear, noised=wish.method == "replace")
-    bound = _bound(network, hidden, clear, wish)
+    bound = _bound(network, hidden, tape, wish, noise)
     x = noise(stems) * sampling.sigma_max
     window = sampling.run(bound, x + stems if begun else x, given, noise, on_step)
     tape.out = eased(window, clear, round(EASE * network.rate)).to(tape.out)
     tape.done = torch.ones_like(tape.done)
 
 
-def _bound(network: Joint, hidden: Tensor, clear: Tensor, wish: Wish) -> Denoise:
-    """The denoiser of a window, told what of it is `clear` (batch, stem, 1, time), of stems that are not `hidden`."""
+def _bound(network: Joint, hidden: Tensor, tape: _Tape, wish: Wish, noise: Noise) -> Denoise:
+    """The denoiser of a window, told what is done of the tape, of stems that are not `hidden` (stem,) bool."""
     denoise = denoiser(network, hidden=hidden if bool(hidden.any()) else None)
     if wish.method == "replace":
         return denoise
-    given = clear[0, :, 0].all(dim=-1).cpu()
-    if wish.guidance != 1 and bool(given.any()):
-        denoise = free_guidance(denoise, denoiser(network, hidden=hidden | given), wish.guidance)
-    return conditioned(denoise, clear)
+    told = conditioned(denoise, tape.done)
+    if wish.guidance == 1 or not bool(tape.known.any()):
+        return told
+    given = tape.done.all(dim=-1, keepdim=True)
+    parts = tape.known & ~given
+    denoise = denoiser(network, hidden=hidden | given[0, :, 0, 0].cpu())
+    alone = untold(denoise, parts, noise) if bool(parts.any()) else denoise
+    return free_guidance(told, conditioned(alone, tape.done & ~parts), wish.guidance)
 
 
 def _wanted(

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from stemforge.errors import UsageError
 
@@ -64,6 +65,12 @@ def free_in(span: Region, regions: Sequence[Region]) -> Tensor:
     for region in regions:
         free[max(0, region.first - span.first) : max(0, region.last - span.first)] = True
     return free
+
+
+def regions_in(free: Tensor) -> list[Region]:
+    """The regions of the free samples, bool (time,): the inverse of `free_in`."""
+    edges = functional.pad(free.int(), (1, 1)).diff().nonzero().flatten().tolist()
+    return [Region(first, last) for first, last in zip(edges[::2], edges[1::2], strict=True)]
 
 
 def weights(span: Region, regions: Sequence[Region], fade: int) -> Tensor:

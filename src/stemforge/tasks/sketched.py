@@ -23,12 +23,15 @@ from stemforge.models.sketch import Sketch
 from stemforge.tasks.generate import generate_blocks, windows_in
 from stemforge.tasks.impute import Song, Wish, impute_blocks
 from stemforge.tasks.impute import windows_in as windows_of_song
+from stemforge.tasks.levels import gain_of
 from stemforge.tasks.places import Places
+from stemforge.tasks.regions import regions_in
+from stemforge.types import Stems
 
 STRENGTH = 0.3
 """How far sound may go from its sketch: as much as Griffin-Lim loses."""
-GUIDANCE = 1.5
-"""How strongly given stems count in what is drawn beside them."""
+GUIDANCE, AROUND = 1.5, 2.0
+"""How strongly given stems count in what is drawn beside them, and what stands around a gap in what fills it."""
 PEAK = 0.7
 """Of a sample of a stem: nine of ten excerpts of real ones stay below, phases that are found pile up to thrice that."""
 PART = 100
@@ -39,7 +42,8 @@ PART = 100
 class Sketcher:
     """Draws what sound begins with.
 
-    network: on `device`; sampling: of the codes; strength: see `Sampling.begun`; guidance: see `Wish`.
+    network: on `device`; sampling: of the codes; strength: see `Sampling.begun`; guidance: see `Wish`; sound: how the
+    sound that begins with it is sampled, see `refining`.
     """
 
     network: Sketch
@@ -47,6 +51,12 @@ class Sketcher:
     strength: float = STRENGTH
     guidance: float = GUIDANCE
     device: torch.device | str = "cpu"
+    sound: Sampling = field(default_factory=lambda: default("sketched", conditional=True))
+
+    @property
+    def refining(self) -> Sampling:
+        """How sound is made of it, from the level of the noise that is put on it."""
+        return self.sound.begun(self.strength)
 
     def can(self, made: Sequence[str], rate: int, given: Sequence[str] | None = None) -> bool:
         """Whether it knows all that is made, something of what is given (None: nothing is), and the rate in Hz."""
@@ -102,6 +112,25 @@ class Sketcher:
         sound = decoded(self.network, (block[order] for block in drawn), wish.seed)
         blocks = (block / song.gain for block in placed(sound, places, made, wish.seed))
         return lasting(blocks, song.frames, (len(made), channels))
+
+    def filled(
+        self, stems: Stems, free: Tensor, names: Sequence[str], *, seed: int = 0, on_step: OnStep = quiet
+    ) -> Stems:
+        """The stems with a drawing in the free samples of the named ones, silence in those that it does not know.
+
+        stems: (stem, channel, time) at the rate of the network, whose own free samples are not looked at; free: bool
+        (time,); names: of stems, one of them known at least. Errors as of `impute`.
+        """
+        edited = torch.tensor([name in names for name in stems.names])[:, None, None]
+        rows = torch.where(edited & free, 0.0, stems.samples)
+        drawn = tuple(name for name in names if name in self.network.names)
+        regions = [(part.first / stems.rate, part.last / stems.rate) for part in regions_in(free)]
+        song = Song([rows], stems.names, rows.shape[-1], gain_of(Stems(stems.names, rows[..., ~free], stems.rate)))
+        wish = Wish((), dict.fromkeys(drawn, regions), seed=seed)
+        places = [stems.names.index(name) for name in drawn]
+        made = torch.cat(list(self.impute(song, drawn, wish, rows.shape[1], on_step=on_step)), dim=-1)
+        rows[places] = torch.where(free, made, rows[places])
+        return Stems(stems.names, rows, stems.rate)
 
     @property
     def _rate(self) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from stemforge import checkpoints, wheels
 from stemforge.devices import LOADING, choose, memory_errors
 from stemforge.errors import UsageError
+from stemforge.inference.settings import default
 from stemforge.models.registry import refuse_sketches
 from stemforge.separators.folded import FoldedSeparator
 from stemforge.tasks.cascade import VOICE, Cascade
@@ -107,8 +108,10 @@ class Models:
             return None
         if self._sketch is None or self._sketch[0] != name:
             self._sketch = name, cast("Sketch", checkpoints.network_of(checkpoints.find(name)).to(self.device))
-        found = Sketcher(self._sketch[1], device=self.device)
-        return found if found.can(made, self.joint(choice).rate, given) else None
+        network = self.joint(choice)
+        sound = default("sketched" if network.conditional else "replace", network.conditional)
+        found = Sketcher(self._sketch[1], device=self.device, sound=sound)
+        return found if found.can(made, network.rate, given) else None
 
     def _network(self, choice: Choice) -> Any:  # noqa: ANN401 (what it can do is asked where it is used)
         """On the device; the one before is forgotten."""

@@ -26,7 +26,7 @@ from stemforge.separators.flow_prior import FlowSeparator
 from stemforge.tasks import files
 from stemforge.tasks.edit import STRENGTH, Way, way_for
 from stemforge.tasks.edit_files import Files, Patch, Patches, open_stems, write
-from stemforge.tasks.edit_song import Job, Scene, Tail, begins, changes, windows_in
+from stemforge.tasks.edit_song import Job, Scene, Tail, begins, changes, steps_in
 from stemforge.tasks.impute import Wish
 from stemforge.tasks.impute import windows_in as windows_of_song
 from stemforge.tasks.impute_files import accompanied, frames_in, gain_for, names_of, open_given, sketched
@@ -82,7 +82,7 @@ def regenerate(models: Models, song: Song, asked: Mapping[str, Any], folder: Pat
     regions = checked([(start, stop)], known.rate, known.frames)
     job = Job(known, tuple(regions), round(FADE * known.rate), known.frames, stems)
     way = way_for(network, strength=_number(asked, "strength", STRENGTH))
-    steps = _Steps(way.schedule.steps * windows_in(network, job), tell)
+    steps = _Steps(steps_in(network, job, way), tell)
     found = _patches(models, network, job, way, seed, everything, steps)
     patches = Patches([begins(job, part) for part in job.parts], found)
     written = write(everything, patches, job.frames, folder, Encoding(), mix=True)
@@ -108,9 +108,8 @@ def impute(models: Models, song: Song, asked: Mapping[str, Any], folder: Path, t
     wish = Wish(fill, {}, "condition" if network.conditional else "replace", None, seed)
     names, gain = names_of(given, network, wish), gain_for(given, network)
     sketcher = models.sketcher(choice, fill, keep)
-    task = "impute" if sketcher is None else "sketched"
-    sampling = default(task if network.conditional else "replace", network.conditional)
-    sampling = sampling if sketcher is None else sampling.begun(sketcher.strength)
+    sampling = default("impute" if network.conditional else "replace", network.conditional)
+    sampling = sampling if sketcher is None else sketcher.refining
     more = 0 if sketcher is None else sketcher.steps(frames_in(given, network), beside=True)
     steps = _Steps(more + sampling.steps * windows_of_song(network, given.frames / given.rate), tell)
 
