@@ -35,6 +35,7 @@ from stemforge.ui.guard import Names
 from stemforge.ui.models import Models
 from stemforge.ui.songs import Shelf, clean
 from studios import RATE, SECONDS, Served, checkpoint, served, song
+from test_sketched import drawing, own_table  # noqa: F401 (a fixture)
 
 STEMS = ["bass", "drums", "other"]
 
@@ -138,6 +139,34 @@ def test_a_part_of_a_stem_is_made_anew(place: Served, dropped: Any) -> None:
     assert np.abs(total - stem(place, dropped, number, "mix")).max() < 1e-6
     _, _, page = place.ask("GET", f"/api/songs/{dropped['id']}/versions/{number}")
     assert page.count(b'class="region"') == 1 and b"Region 0:00.50 to 0:01.00" in page
+
+
+def test_a_part_that_forgets_what_was_there_is_drawn(
+    drawing: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At the right end of the slider, where a checkpoint draws for this one; with less the stem itself is the start."""
+    own_table(tmp_path, checkpoint(tmp_path / "tiny"), drawing, monkeypatch)
+    studio, own = Models("tiny", "cpu"), Shelf(tmp_path / "shelf")
+    here = own.add(song(tmp_path / "song.wav", 1.0), "song.wav")
+    work.separate(studio, here, {"checkpoint": "tiny"}, here.folder / "1", lambda share: None)
+    here.add("apart", here.folder / "1")
+    asked = {"checkpoint": "tiny", "version": 1, "stems": ["drums"], "from": 0.3, "to": 0.6, "seed": 1}
+
+    def recipe(number: int, strength: float) -> dict[str, Any]:
+        shares: list[float] = []
+        work.regenerate(studio, here, {**asked, "strength": strength}, here.folder / str(number), shares.append)
+        assert shares == sorted(shares) and shares[-1] == 1
+        return json.loads((here.folder / str(number) / "stemforge.json").read_text())["recipe"]
+
+    drawn = recipe(2, 1)
+    assert drawn["sketch"]["name"] == "lines" and drawn["sampling"]["steps"] == 8
+    assert "sketch" not in recipe(3, 0.95)
+    old, new = (soundfile.read(here.folder / f"{n}/drums.wav", dtype="float32")[0] for n in (1, 2))
+    assert np.array_equal(old[:1900], new[:1900]) and not np.array_equal(old[2500:4700], new[2500:4700])
+    choice = studio.choice("tiny")
+    assert studio.gap_sketcher(choice, ["vocals"]) is None and studio.gap_sketcher(choice, ["vocals", "bass"])
 
 
 def test_stems_are_made_to_go_with_a_voice_that_is_not_known(models: Models, tmp_path: Path) -> None:

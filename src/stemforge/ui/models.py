@@ -15,7 +15,7 @@ from stemforge.inference.settings import default
 from stemforge.models.registry import refuse_sketches
 from stemforge.separators.folded import FoldedSeparator
 from stemforge.tasks.cascade import VOICE, Cascade
-from stemforge.tasks.sketched import Sketcher
+from stemforge.tasks.sketched import AROUND, GUIDANCE, Sketcher
 
 if TYPE_CHECKING:
     import torch
@@ -103,15 +103,24 @@ class Models:
 
     def sketcher(self, choice: Choice, made: Sequence[str], given: Sequence[str]) -> Sketcher | None:
         """What draws those stems beside the given ones, if something does. Raises as `load` does."""
+        found = self._drawer(choice, GUIDANCE)
+        return found if found is not None and found.can(made, self.joint(choice).rate, given) else None
+
+    def gap_sketcher(self, choice: Choice, names: Sequence[str]) -> Sketcher | None:
+        """What draws a gap in those stems, of as many as it knows, if something does. Raises as `load` does."""
+        found = self._drawer(choice, AROUND)
+        known = [] if found is None else [name for name in names if name in found.network.names]
+        return found if found is not None and known and found.can(known, self.joint(choice).rate) else None
+
+    def _drawer(self, choice: Choice, guidance: float) -> Sketcher | None:
         name = choice.checkpoint.sketch
         if name is None:
             return None
         if self._sketch is None or self._sketch[0] != name:
             self._sketch = name, cast("Sketch", checkpoints.network_of(checkpoints.find(name)).to(self.device))
-        network = self.joint(choice)
-        sound = default("sketched" if network.conditional else "replace", network.conditional)
-        found = Sketcher(self._sketch[1], device=self.device, sound=sound)
-        return found if found.can(made, network.rate, given) else None
+        conditional = self.joint(choice).conditional
+        sound = default("sketched" if conditional else "replace", conditional)
+        return Sketcher(self._sketch[1], guidance=guidance, device=self.device, sound=sound)
 
     def _network(self, choice: Choice) -> Any:  # noqa: ANN401 (what it can do is asked where it is used)
         """On the device; the one before is forgotten."""

@@ -32,8 +32,9 @@ from stemforge.tasks.impute import windows_in as windows_of_song
 from stemforge.tasks.impute_files import accompanied, frames_in, gain_for, names_of, open_given, sketched
 from stemforge.tasks.regions import checked
 from stemforge.tasks.separate import Selection
+from stemforge.tasks.sketched import Sketcher
 from stemforge.types import Separator, Stems
-from stemforge.ui.models import Models
+from stemforge.ui.models import Choice, Models
 from stemforge.ui.songs import Song, Version
 
 if TYPE_CHECKING:
@@ -81,14 +82,16 @@ def regenerate(models: Models, song: Song, asked: Mapping[str, Any], folder: Pat
     start, stop = _number(asked, "from"), _number(asked, "to")
     regions = checked([(start, stop)], known.rate, known.frames)
     job = Job(known, tuple(regions), round(FADE * known.rate), known.frames, stems)
-    way = way_for(network, strength=_number(asked, "strength", STRENGTH))
+    strength = _number(asked, "strength", STRENGTH)
+    way = way_for(network, strength=strength, sketcher=models.gap_sketcher(choice, stems) if strength == 1 else None)
     steps = _Steps(steps_in(network, job, way), tell)
     found = _patches(models, network, job, way, seed, everything, steps)
     patches = Patches([begins(job, part) for part in job.parts], found)
     written = write(everything, patches, job.frames, folder, Encoding(), mix=True)
     recipe = {"checkpoint": _stamp(choice.checkpoint), "task": "edit regenerate", "input": song.name,
               "of": base.title, "regions": {name: [[start, stop]] for name in stems}, "strength": way.strength,
-              "seed": seed, "method": way.method, "sampling": asdict(way.schedule)}  # fmt: skip
+              "seed": seed, "method": way.method, "sampling": asdict(way.schedule),
+              **_drawn(choice, way.drawer)}  # fmt: skip
     _finish(models, folder, recipe, _facts(written, known), begun)
     return f"{_listed(stems)} anew {clock(start, 1)} to {clock(stop, 1)}, seed {seed}"
 
@@ -122,7 +125,7 @@ def impute(models: Models, song: Song, asked: Mapping[str, Any], folder: Path, t
         beside = Feed(open_stems(base.folder, strange).stream())
         made = (torch.cat([rows, beside.take(rows.shape[-1])]) for rows in made)
     written = _written(folder, (*names, *strange), given, made)
-    drawn = {} if sketcher is None else {"sketch": _stamp(checkpoints.find(choice.checkpoint.sketch))}
+    drawn = _drawn(choice, sketcher)
     recipe = {"checkpoint": _stamp(choice.checkpoint), "task": "impute", "input": song.name, "of": base.title,
               "keep": [*keep, *strange], "fill": list(fill), "seed": seed, "method": wish.method,
               "sampling": asdict(sampling), **drawn}  # fmt: skip
@@ -131,6 +134,12 @@ def impute(models: Models, song: Song, asked: Mapping[str, Any], folder: Path, t
 
 
 TASKS: Mapping[str, Task] = {"separate": separate, "regenerate": regenerate, "impute": impute}
+
+
+def _drawn(choice: Choice, sketcher: Sketcher | None) -> dict[str, Any]:
+    """What a recipe says of what it begins with."""
+    name = choice.checkpoint.sketch
+    return {} if sketcher is None or name is None else {"sketch": _stamp(checkpoints.find(name))}
 
 
 def _watched(separator: Separator, seconds: float, tell: Tell) -> Callable[[float], None]:
