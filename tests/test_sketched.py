@@ -171,6 +171,14 @@ def test_gaps_are_filled_and_all_else_stays() -> None:
     assert not torch.equal(found.filled(song, free, ("bass",), seed=5)["bass"].samples, made["bass"].samples)
 
 
+def test_a_gap_may_be_all_there_is() -> None:
+    """Beside another stem, and with nothing at all."""
+    found, (song, free) = sketcher(), gapped()
+    for rows, names in ((song.samples, ("bass",)), (0 * song.samples, ("bass", "drums"))):
+        made = found.filled(Stems(song.names, rows, RATE), torch.ones_like(free), names, seed=4)
+        assert bool(made.samples.isfinite().all()) and made["bass"].samples.any()
+
+
 def test_what_stands_around_a_gap_is_heard() -> None:
     """Another song around it, another drawing; and more so with more guidance."""
     (song, free), found = gapped(), sketcher()
@@ -347,7 +355,7 @@ def test_an_edit_says_what_may_draw(
     [
         (
             "edit inpaint song/bass.wav --region 0.2:0.5 --sketch lines --method both",
-            "draws what would begin with noise",
+            "only what would begin with noise alone is drawn",
         ),
         ("edit regenerate song/bass.wav --region 0.2:0.5 --sketch lines", "Give --strength 1"),
         ("edit inpaint song/bass.wav --region 0.2:0.5 --sketch nothing", "unknown"),

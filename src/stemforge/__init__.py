@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stemforge.types import Audio as Audio
     from stemforge.types import Stems as Stems
 
-__version__ = "0.7.2"
+__version__ = "0.7.3"
 
 _PUBLIC = {
     "Audio": "types",

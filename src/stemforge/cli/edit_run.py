@@ -56,8 +56,8 @@ class Edit:
         asked = options.get("sketch", NO_SKETCH)
         if asked not in (None, NO_SKETCH) and not may:
             raise UsageError(
-                f"--sketch {asked}: draws what would begin with noise, told what stands. Give --strength 1, or no "
-                "--sketch; and no --method."
+                f"--sketch {asked}: only what would begin with noise alone is drawn. Give --strength 1 too, and no "
+                "--method."
             )
         return may and asked != NO_SKETCH
 

@@ -125,7 +125,8 @@ class Sketcher:
         rows = torch.where(edited & free, 0.0, stems.samples)
         drawn = tuple(name for name in names if name in self.network.names)
         regions = [(part.first / stems.rate, part.last / stems.rate) for part in regions_in(free)]
-        song = Song([rows], stems.names, rows.shape[-1], gain_of(Stems(stems.names, rows[..., ~free], stems.rate)))
+        around = rows if bool(free.all()) else rows[..., ~free]
+        song = Song([rows], stems.names, rows.shape[-1], gain_of(Stems(stems.names, around, stems.rate)))
         wish = Wish((), dict.fromkeys(drawn, regions), seed=seed)
         places = [stems.names.index(name) for name in drawn]
         made = torch.cat(list(self.impute(song, drawn, wish, rows.shape[1], on_step=on_step)), dim=-1)
