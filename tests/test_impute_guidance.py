@@ -35,8 +35,10 @@ class Follower:
         return torch.where(clean, x, out)
 
 
-def filled(wish: Wish, names: tuple[str, ...] = ("bass",), seconds: float = 2.0) -> tuple[Tensor, Follower]:
-    network = Follower()
+def filled(
+    wish: Wish, names: tuple[str, ...] = ("bass",), seconds: float = 2.0, kind: type[Follower] = Follower
+) -> tuple[Tensor, Follower]:
+    network = kind()
     rows = torch.full((len(names), 1, round(seconds * RATE)), 0.4)
     song = Song([rows], names, rows.shape[-1], 1.0)
     blocks = impute_blocks(network, song, Sampling(steps=3), wish)
@@ -74,15 +76,13 @@ class Neighbour(Follower):
     def denoise(self, x: Tensor, sigma: Tensor, *, hidden: Tensor | None = None, **_: object) -> Tensor:
         self.calls.append(hidden[0].tolist() if hidden is not None else [])
         clean = ((sigma == 0) & ~hidden[..., None])[:, :, None].expand(*x.shape[:3], -1).expand_as(x)
-        self.shown = x[clean]
         return torch.where(clean, x, 0.5 * x[clean].mean() if bool(clean.any()) else torch.tensor(0.1))
 
 
 @pytest.mark.parametrize("guidance", [0.0, 1.0, 2.0])
-def test_what_stands_around_a_region_counts(guidance: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_stands_around_a_region_counts(guidance: float) -> None:
     """0.2 with what is around it, which is 0.4, and 0.1 without."""
-    monkeypatch.setattr(Follower, "denoise", Neighbour.denoise)
-    made, network = filled(Wish(regions={"bass": [(0.5, 1.0)]}, guidance=guidance))
+    made, network = filled(Wish(regions={"bass": [(0.5, 1.0)]}, guidance=guidance), kind=Neighbour)
     assert torch.allclose(made[0, 0, 60:90], torch.tensor(0.1 + guidance * 0.1), atol=1e-5)
     kept = torch.cat([made[0, 0, :50], made[0, 0, 100:]])
     assert torch.equal(kept, torch.full((150,), 0.4))

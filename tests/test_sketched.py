@@ -201,11 +201,10 @@ def test_an_edit_that_would_begin_with_noise_begins_with_a_sketch(memory: float)
     job = Job(piece, (Region(RATE, 2 * RATE), Region(5 * RATE, 6 * RATE)), 0, piece.frames, ("bass",), 0.5, memory)
     drawer = replace(sketcher(), strength=1e-5, sound=QUICK)
     way = Way(QUICK, strength=0.7 if memory else 1.0, sketcher=drawer)
-    steps, total = [], 0
+    steps: list[int] = []
     for part in job.parts:
         scene = Scene(part, Stems(NAMES, rows[..., part.span.first : part.span.last], RATE))
         (patch,), _ = changes(network, job, scene, way, seed=3, on_step=lambda done, total: steps.append(total))
-        total += steps[-1]
         heard = Region(max(part.span.first, patch.first - RATE // 2), min(part.span.last, patch.first + 3 * RATE // 2))
         window = Stems(NAMES, rows[..., heard.first : heard.last], RATE)
         free = torch.zeros(heard.length, dtype=torch.bool)
@@ -272,15 +271,20 @@ def own_table(place: Path, sound: Path, drawing: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("STEMFORGE_CHECKPOINTS", str(place / "own.toml"))
 
 
-def test_the_table_says_what_draws(
+@pytest.fixture
+def table(
     checkpoint: Path,  # noqa: F811
     drawing: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Without an option it is used, and the sidecar says so; `none` is without; what it cannot draw is made anyway."""
+    """That of `own_table`, in use."""
     own_table(tmp_path, checkpoint, drawing, monkeypatch)
+
+
+@pytest.mark.usefixtures("table")
+def test_the_table_says_what_draws(drawing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without an option it is used, and the sidecar says so; `none` is without; what it cannot draw is made anyway."""
     assert 'tasks = ["sketch"]' in checkpoints.entry_for(drawing)
     assert "sample_rate = 8000\nchannels = 1\n" in checkpoints.entry_for(drawing)
     call = ["generate", "-n", "tiny", "--duration", "1.5", "--steps", "2", "-q"]
@@ -299,14 +303,9 @@ def test_the_table_says_what_draws(
     assert "sketch was" in capsys.readouterr().err
 
 
-def test_impute_begins_with_a_sketch(
-    checkpoint: Path,  # noqa: F811
-    drawing: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.mark.usefixtures("table")
+def test_impute_begins_with_a_sketch(tmp_path: Path) -> None:
     """What is kept comes out as it was, the other stems are told to be sketched, a part of one too."""
-    own_table(tmp_path, checkpoint, drawing, monkeypatch)
     song = tmp_path / "song"
     wav(song / "bass.wav", 1.0, 16000)
     wav(song / "drums.wav", 1.0, 16000)
@@ -322,14 +321,9 @@ def test_impute_begins_with_a_sketch(
     assert "sketch" in json.loads((tmp_path / "out/tiny/song/stemforge.json").read_text())["recipe"]
 
 
-def test_an_edit_says_what_may_draw(
-    checkpoint: Path,  # noqa: F811
-    drawing: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.mark.usefixtures("table")
+def test_an_edit_says_what_may_draw(tmp_path: Path) -> None:
     """With strength 1 the gap is drawn, and another one without; where nothing can be, nothing is said of it."""
-    own_table(tmp_path, checkpoint, drawing, monkeypatch)
     wav(tmp_path / "song.wav", 3.0, 16000)
     call = ["edit", "inpaint", str(tmp_path / "song.wav"), "--region", "1:1.5", "-n", "tiny", "--steps", "2", "-q"]
 

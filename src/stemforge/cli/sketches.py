@@ -50,7 +50,10 @@ def sketcher(
     """
     asked = session.options["strength"]
     drawing = _drawing(session, STRENGTH if asked is None else asked, GUIDANCE, task)
-    return _able(session, drawing, made, given, must=asked is not None)
+    if drawing is None or drawing.can(made, session.network.rate, given):
+        return drawing
+    _check_unasked(session, drawing, must=asked is not None)
+    return None
 
 
 def gap_sketcher(session: Session, names: Sequence[str]) -> Sketcher | None:
@@ -59,8 +62,10 @@ def gap_sketcher(session: Session, names: Sequence[str]) -> Sketcher | None:
     Raises UsageError when one was asked for by name and it cannot.
     """
     drawing = _drawing(session, STRENGTH, AROUND, "sketched")
-    known = [name for name in names if drawing is not None and name in drawing.network.names]
-    return _able(session, drawing, known or names)
+    if drawing is None or drawing.can_fill(names, session.network.rate):
+        return drawing
+    _check_unasked(session, drawing)
+    return None
 
 
 def _drawing(session: Session, strength: float, guidance: float, task: str) -> Sketcher | None:
@@ -72,18 +77,9 @@ def _drawing(session: Session, strength: float, guidance: float, task: str) -> S
     return Sketcher(network, codes, strength, guidance, session.device, sound)
 
 
-def _able(
-    session: Session,
-    drawing: Sketcher | None,
-    made: Sequence[str],
-    given: Sequence[str] | None = None,
-    *,
-    must: bool = False,
-) -> Sketcher | None:
-    if drawing is None or drawing.can(made, session.network.rate, given):
-        return drawing
+def _check_unasked(session: Session, drawing: Sketcher, *, must: bool = False) -> None:
     if not must and session.options["sketch"] is None:
-        return None
+        return
     name, network = session.sketching and session.sketching.name, drawing.network
     raise UsageError(
         f"--sketch {name}: draws {', '.join(network.names)} at {network.config.sound_rate} Hz, which is not what is "

@@ -63,6 +63,10 @@ class Sketcher:
         known = set(self.network.names)
         return set(made) <= known and (given is None or bool(known & set(given))) and rate == self._rate
 
+    def can_fill(self, names: Sequence[str], rate: int) -> bool:
+        """Whether it knows one of the stems in which there is a gap, and the rate in Hz."""
+        return bool(set(self.network.names) & set(names)) and rate == self._rate
+
     def steps(self, frames: int, *, beside: bool = False) -> int:
         """How many steps a sketch of so many samples takes, `beside` given stems or not."""
         windows = windows_of_song if beside else windows_in

@@ -109,8 +109,7 @@ class Models:
     def gap_sketcher(self, choice: Choice, names: Sequence[str]) -> Sketcher | None:
         """What draws a gap in those stems, of as many as it knows, if something does. Raises as `load` does."""
         found = self._drawer(choice, AROUND)
-        known = [] if found is None else [name for name in names if name in found.network.names]
-        return found if found is not None and known and found.can(known, self.joint(choice).rate) else None
+        return found if found is not None and found.can_fill(names, self.joint(choice).rate) else None
 
     def _drawer(self, choice: Choice, guidance: float) -> Sketcher | None:
         name = choice.checkpoint.sketch
