@@ -228,7 +228,7 @@ def make(args: argparse.Namespace) -> None:
 def save(path: Path, sound: Tensor, rate: int) -> None:
     """Complete, or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
+    part = path.with_suffix(f".{os.getpid()}.part")
     soundfile.write(part, sound.T.numpy(), rate, format="WAV", subtype="FLOAT")
     part.replace(path)
 

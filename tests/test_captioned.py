@@ -14,7 +14,7 @@ import torch
 from songs import put, tone
 from stemforge.errors import InputError
 from stemforge.train import captioned
-from stemforge.train.captioned import CaptionedCrops, Recording, embedded, find_recordings, read_list, texts_of
+from stemforge.train.captioned import CaptionedCrops, Recording, Shape, embedded, find_recordings, read_list, texts_of
 from stemforge.train.data import parts_of
 from stemforge.train.files import StemFile
 from stemforge.train.jamendo import sentences
@@ -45,8 +45,9 @@ def crops(folder: Path, **changes) -> CaptionedCrops:
     texts = texts_of(songs)
     songs = embedded(songs, dict(zip(texts, torch.eye(6)[: len(texts)], strict=True)))
     config = tiny_network(names=["music"], text="minilm").config
+    shape = Shape(config.rate, config.channels, config.level_db, config.prompt_width)
     wanted = {"batch_size": 4, "seed": 0, "shares": (0, 0, 1.0, 0, 0), "dropout": 0.0} | changes
-    return CaptionedCrops(songs, config, 0.5, **wanted)
+    return CaptionedCrops(songs, shape, 0.5, **wanted)
 
 
 def test_only_listed_mixtures_are_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -373,7 +373,8 @@ def _card(checkpoint: Checkpoint, network: Network, repo: str, license: str | No
     architecture = _config(checkpoint)["architecture"]
     count = sum(parameter.numel() for parameter in cast("nn.Module", network).parameters())
     said = facts(network)
-    use = "generate --sketch" if said["tasks"] == ["sketch"] else "separate song.wav --checkpoint"
+    uses = {"sketch": "generate --sketch", "prompts": 'generate --prompt "slow jazz" --checkpoint'}
+    use = uses.get(cast("list[str]", said["tasks"])[0], "separate song.wav --checkpoint")
     head = ["---", *([f"license: {license.lower()}"] if license else []), "library_name: stemforge"]
     head += ["pipeline_tag: audio-to-audio", "tags:", "- music-source-separation", f"- {architecture}", "---", ""]
     body = [

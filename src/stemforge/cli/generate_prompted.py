@@ -17,10 +17,10 @@ from stemforge.cli.prompted import Wish
 from stemforge.cli.synthesis import Rows, Session
 from stemforge.cli.synthesis_batch import Batch
 from stemforge.errors import UsageError
-from stemforge.inference.prompted import Prompted
 from stemforge.inference.settings import default
 from stemforge.models.forge import SLOT
-from stemforge.tasks.generate import WINDOW, frames_of, generate_blocks, windows_in
+from stemforge.tasks.generate import WINDOW, windows_in
+from stemforge.tasks.player import Player
 from stemforge.tasks.prompted import names_of, slug
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def run(options: dict[str, Any]) -> int:
     """Generate as many pieces as are asked for, each with the next seed; the exit code. Raises StemforgeError."""
     wishes = prompted.pieces(options)
-    session = Session.begin({**options, "checkpoint": prompted.named(options["checkpoint"])})
+    session = Session.begin({**options, "checkpoint": prompted.named(options["checkpoint"])}, prompted=True)
     sketches.refuse(options)
     if options["stems"] is not None:
         raise UsageError(
@@ -62,22 +62,15 @@ def _one(session: Session, wish: Wish, known: Mapping[str, Tensor], seed: int, f
     sampling = sampling_of(default("generate", network.conditional), options)
     alone = len(wish.stems) == 1
     names = (SLOT,) if wish.mixture in wish.stems else names_of(wish.stems)
-    joint = Prompted(network, names, wish.prompts(known))
+    player = Player(network, names, wish.prompts(known), session.device)
     segment = WINDOW if options["segment"] is None and network.conditional else options["segment"]
     duration = options["duration"]
-    session.report.task(folder.name, sampling.steps * windows_in(joint, duration, segment))
-    blocks = generate_blocks(
-        joint,
-        duration,
-        sampling,
-        seed=seed,
-        stems=names,
-        segment=segment,
-        device=session.device,
-        on_step=lambda done, steps: session.report.advance(1),
+    session.report.task(folder.name, sampling.steps * windows_in(player.joint, duration, segment))
+    blocks = player.generate(
+        duration, sampling, seed=seed, segment=segment, on_step=lambda done, steps: session.report.advance(1)
     )
-    rate, channels = network.rate, network.channels
-    written = session.write(folder, Rows(names, rate, channels, frames_of(joint, duration), blocks), mix=not alone)
+    rate, channels = player.rate, player.channels
+    written = session.write(folder, Rows(names, rate, channels, player.frames(duration), blocks), mix=not alone)
     recipe = {"task": "generate", "seed": seed, "duration": duration, "stems": list(names),
               "prompts": dict(zip(names, wish.stems, strict=True)), "sampling": asdict(sampling)}  # fmt: skip
     session.finish(folder, written, recipe, begun, rate=rate, channels=channels)

@@ -16,13 +16,12 @@ from stemforge.cli.prompted import Wish
 from stemforge.cli.synthesis import Rows, Session
 from stemforge.cli.synthesis_batch import Batch
 from stemforge.errors import UsageError
-from stemforge.inference.prompted import Prompted
 from stemforge.inference.settings import default
 from stemforge.tasks import impute
 from stemforge.tasks.edit_files import Files, open_song
 from stemforge.tasks.generate import WINDOW
-from stemforge.tasks.impute_files import accompanied
-from stemforge.tasks.prompted import SONG, gain_for, joined, names_of
+from stemforge.tasks.player import Player
+from stemforge.tasks.prompted import SONG, joined, names_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 def run(options: dict[str, Any]) -> int:
     """Accompany a song as many times as is asked for; the exit code. Raises StemforgeError."""
     wish, song = _wish(options), options["keep_mix"]
-    session = Session.begin({**options, "checkpoint": prompted.named(options["checkpoint"])})
+    session = Session.begin({**options, "checkpoint": prompted.named(options["checkpoint"])}, prompted=True)
     prompted.encoder_of(session.checkpoint)
     check_writable(options["out"])
     seeds = range(session.seed, session.seed + options["num_samples"])
@@ -66,20 +65,13 @@ def _one(session: Session, wish: Wish, known: Mapping[str, Tensor], given: Files
     """The song, and beside it what goes with it."""
     begun, network, options = time.monotonic(), session.network, session.options
     names = (SONG, *names_of(wish.stems[1:]))
-    joint = Prompted(network, names, wish.prompts(known))
+    player = Player(network, names, wish.prompts(known), session.device)
     sampling = sampling_of(default("replace", network.conditional), options)
     segment = WINDOW if options["segment"] is None and network.conditional else options["segment"]
     task = impute.Wish(names[1:], method="replace", segment=segment, seed=seed)
-    session.report.task(folder.name, sampling.steps * impute.windows_in(joint, given.frames / given.rate, segment))
-    blocks = accompanied(
-        joint,
-        given,
-        gain_for(given, network),
-        sampling,
-        task,
-        device=session.device,
-        on_step=lambda done, steps: session.report.advance(1),
-    )
+    steps = sampling.steps * impute.windows_in(player.joint, given.frames / given.rate, segment)
+    session.report.task(folder.name, steps)
+    blocks = player.join(given, sampling, task, on_step=lambda done, steps: session.report.advance(1))
     written = session.write(folder, Rows(names, given.rate, given.channels, given.frames, blocks), mix=options["mix"])
     recipe = {"task": "impute", "input": options["keep_mix"].name, "seed": seed, "keep": [SONG],
               "fill": list(names[1:]), "prompts": dict(zip(names, wish.stems, strict=True)), "prompt": wish.mixture,

@@ -11,6 +11,7 @@ from stemforge import checkpoints
 from stemforge.cli.prompted import Wish, encoded
 from stemforge.devices import LOADING, choose, memory_errors
 from stemforge.separators.diffusion import DiffusionSeparator, Likelihood
+from stemforge.separators.pictured import PicturedSeparator
 from stemforge.separators.prompted import Extractor, How, extractor, separator
 from stemforge.tasks.prompted import joined, names_of
 
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from stemforge.models.registry import Joint
 
 
-def separator_of(request: Request, wish: Wish, checkpoint: checkpoints.Checkpoint) -> DiffusionSeparator | Extractor:
+def separator_of(
+    request: Request, wish: Wish, checkpoint: checkpoints.Checkpoint
+) -> DiffusionSeparator | PicturedSeparator | Extractor:
     """All stems at once, or with --extract each against the others, of which two are the same as all at once.
 
     Raises UsageError, CheckpointError and DeviceError for what concerns no single song.

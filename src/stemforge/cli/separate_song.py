@@ -22,6 +22,7 @@ from stemforge.report import songs
 from stemforge.separators.diffusion import LONGEST, DiffusionSeparator
 from stemforge.separators.flow_prior import FlowSeparator
 from stemforge.separators.middle import MiddleSeparator
+from stemforge.separators.pictured import PicturedSeparator
 from stemforge.separators.prompted import Extractor
 from stemforge.separators.shifted import ShiftedSeparator
 from stemforge.tasks import files
@@ -230,7 +231,7 @@ def _computed(run: Run, song: _Song, source: Source, following: Source | None) -
             raise _StoppedError
 
     on_done = on_block
-    if isinstance(run.last, DiffusionSeparator | FlowSeparator | Extractor):
+    if isinstance(run.last, DiffusionSeparator | PicturedSeparator | FlowSeparator | Extractor):
         longest = run.last.segment if isinstance(run.last, FlowSeparator) else LONGEST
         each = min(longest, source.seconds) / shifts
         run.last.on_step = lambda done, steps: on_block(each / steps)

@@ -23,6 +23,7 @@ from stemforge.separators.diffusion import DiffusionSeparator, Likelihood
 from stemforge.separators.flow_prior import FlowSeparator, Prior
 from stemforge.separators.folded import FoldedSeparator
 from stemforge.separators.network import NetworkSeparator, Options
+from stemforge.separators.pictured import PicturedSeparator
 from stemforge.separators.prompted import Extractor
 from stemforge.tasks import files
 from stemforge.tasks.cascade import Cascade
@@ -94,13 +95,13 @@ class Run:
         return files.recipe(source.file, self.checkpoint.name, self.sha256, settings, name=item.path.name, vocals=voice)
 
     @cached_property
-    def last(self) -> NetworkSeparator | DiffusionSeparator | FlowSeparator | Extractor:
+    def last(self) -> NetworkSeparator | DiffusionSeparator | PicturedSeparator | FlowSeparator | Extractor:
         """The separator of the checkpoint, built when the first song needs it."""
         r = self.request
         options: Options = {name: getattr(r, name) for name in Options.__annotations__}  # type: ignore[assignment]
         options["steps"] = 1 if r.steps is None else r.steps
         given: Likelihood = {**r.likelihood, "steps": r.steps}
-        separator: NetworkSeparator | DiffusionSeparator | FlowSeparator | Extractor
+        separator: NetworkSeparator | DiffusionSeparator | PicturedSeparator | FlowSeparator | Extractor
         if r.wish is not None:
             separator = separator_of(r, r.wish, self.checkpoint)
         elif self.prior is None:

@@ -46,7 +46,7 @@ class Rows:
 
 @dataclass
 class Session:
-    """One run: the options of the command, the checkpoint, where messages go."""
+    """One run: the options of the command, the checkpoint, where messages go. prompted: prompts say what is made."""
 
     options: dict[str, Any]
     checkpoint: checkpoints.Checkpoint
@@ -54,9 +54,10 @@ class Session:
     encoding: Encoding
     seed: int
     asked: dict[str, Any] = field(default_factory=dict)
+    prompted: bool = False
 
     @classmethod
-    def begin(cls, options: dict[str, Any]) -> Session:
+    def begin(cls, options: dict[str, Any], *, prompted: bool = False) -> Session:
         """Checks all that can be checked without the network. Raises StemforgeError."""
         check_name(options["device"])
         pages.check(bool(options.get("report_html")))
@@ -68,7 +69,8 @@ class Session:
         verbosity = -1 if options["quiet"] else options["verbose"]
         report = console.Report(options["progress"], verbosity)
         found = checkpoints.find(options["checkpoint"])
-        return cls(options, found, report, Output.of(options).encoding(), seed_of(options["seed"]))
+        seed = seed_of(options["seed"])
+        return cls(options, found, report, Output.of(options).encoding(), seed, prompted=prompted)
 
     @cached_property
     def device(self) -> torch.device:
@@ -90,7 +92,8 @@ class Session:
             keep_memory()
         with memory_errors(self.device, LOADING):
             network = checkpoints.network_of(self.checkpoint).to(self.device)
-        refuse_sketches(network, self.checkpoint.name)
+        if not self.prompted:
+            refuse_sketches(network, self.checkpoint.name)
         if not hasattr(network, "denoise"):
             raise UsageError(f"checkpoint '{self.checkpoint.name}': cannot generate, only separate. Name another one.")
         self.report.note(f"checkpoint {self.checkpoint.name} on {self.device}", 1)

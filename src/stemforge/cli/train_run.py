@@ -26,13 +26,13 @@ from stemforge.cli.train_text import recordings
 from stemforge.cli.train_view import View
 from stemforge.cli.train_wandb import Wandb
 from stemforge.errors import OutputError, SpaceError, UsageError
-from stemforge.models.forge import Forge
 from stemforge.train.config import TrainConfig
 from stemforge.train.data import Batches, Song, find_songs, quarantine_of
 from stemforge.train.recipes import (
     Pieces,
     batches_of,
     compile_in_place,
+    hears,
     pieces_of,
     prepare,
     rate_of,
@@ -158,8 +158,8 @@ def _data(state: Run, request: Request, fabric: Fabric, report: console.Report) 
 def _songs(place: Path, state: Run, fabric: Fabric) -> list[Song]:
     """What is under `place` for this network: songs with their stems, or sounds with captions."""
     network = state.network
-    if isinstance(network, Forge) and network.config.text:
-        return recordings(place, network.config, str(fabric.device))
+    if hears(network):
+        return recordings(place, network.config, rate_of(network), str(fabric.device))
     return find_songs(place, wanted_of(state.config, network.names), rate_of(network))
 
 

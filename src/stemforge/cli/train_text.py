@@ -12,14 +12,15 @@ from stemforge import prompts
 from stemforge.errors import OutputError, UsageError
 from stemforge.models.forge import SLOT
 from stemforge.models.forge_config import ForgeConfig
+from stemforge.models.sketch import SketchConfig
 from stemforge.train.captioned import embedded, find_recordings, keep_prompts, kept_prompts, texts_of
 from stemforge.train.data import Song
 
 log = logging.getLogger("stemforge")
 
 
-def recordings(place: Path, config: ForgeConfig, device: str = "cpu") -> list[Song]:
-    """The captioned sounds of a folder or list, every caption with its embedding.
+def recordings(place: Path, config: ForgeConfig | SketchConfig, rate: int, device: str = "cpu") -> list[Song]:
+    """The captioned sounds of a folder or list as a network of `rate` Hz hears them, every caption with its embedding.
 
     Embeddings that lie beside the captions are taken from there, so that no encoder is needed; what is missing is
     asked of the encoder and put there, where that can be written.
@@ -30,7 +31,7 @@ def recordings(place: Path, config: ForgeConfig, device: str = "cpu") -> list[So
     """
     if config.names != (SLOT,):
         raise UsageError(f"[network] text = '{config.text}': a network that hears prompts has names = [\"{SLOT}\"].")
-    songs = find_recordings(place, config.rate)
+    songs = find_recordings(place, rate)
     known = kept_prompts(place, config.text)
     fresh = [text for text in texts_of(songs) if text not in known]
     if fresh:

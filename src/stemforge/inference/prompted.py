@@ -18,6 +18,9 @@ deterministic sampler the sum loses its variance. `shared` divides it out, p(Y |
 of the sum of N stems that know nothing of each other. Its score is the mean of s(x_n) over all stems with that sum, for
 every n; s_0 is the mean over the stems at hand. The sum then moves as the mixture alone would, the differences of stems
 as the stems would. For Gaussian stems of one variance that is exact at every noise level (tests/test_prompted.py).
+
+Sketches do not add up in their codes. Of them the sum is that of `pictured`, to which `shared` is carried over: it
+goes where the mixture alone would go, and the stems with it by as little as they can.
 """
 
 from __future__ import annotations
@@ -30,8 +33,10 @@ import torch
 from torch import Tensor
 
 from stemforge.errors import UsageError
+from stemforge.inference.pictured import adding_up, believed
 from stemforge.inference.wrappers import free_guidance
 from stemforge.models.denoisers import one_level
+from stemforge.models.sketch import Sketch
 from stemforge.types import Denoise
 
 if TYPE_CHECKING:
@@ -110,11 +115,16 @@ class Prompts:
         check(self.scale, self.term)
 
     def denoiser(self, network: Joint) -> Denoise:
-        """Of (batch, stem, channel, time), with guidance and the mixture term."""
+        """Of (batch, stem, channel, time), with guidance and the mixture term. Raises UsageError: not with sketches."""
         stems = self._guided(network, self.stems)
-        if self.mixture is None or len(self.stems) == 1:
+        if self.mixture is None or len(self.stems) == 1 or self.term == "none":
             return stems
-        return with_mixture(stems, self._guided(network, self.mixture[None]), self.term)
+        mixture = self._guided(network, self.mixture[None])
+        if not isinstance(network, Sketch):
+            return with_mixture(stems, mixture, self.term)
+        if self.term != "shared":
+            raise UsageError(f"--mixture-term {self.term}: is for networks of sound, not for sketches. Leave it out.")
+        return adding_up(stems, network, believed(mixture, network))
 
     def _guided(self, network: Joint, prompts: Tensor) -> Denoise:
         negative = None if self.negative is None else self.negative.expand(len(prompts), -1)

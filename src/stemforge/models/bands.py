@@ -69,6 +69,36 @@ class Bands(nn.Module):
             )
         return found.reshape(*picture.shape[:-2], time)
 
+    def parts(self, sound: Tensor, shares: Tensor) -> Tensor:
+        """Sound (channel, time) in parts (stem, channel, time) that add up to it, by shares (stem, band, frame).
+
+        Shares add up to 1 over the stems, and those of the last frame hold to the end. What lies outside of the bands
+        goes with the nearest one.
+        """
+        edges = self.bank.sum(dim=0) > 0
+        first, last = int(edges.float().argmax()), len(edges) - 1 - int(edges.flip(0).float().argmax())
+        weights = self.bank / self.bank.sum(dim=0, keepdim=True).clamp(min=1e-9)
+        weights[0, :first], weights[-1, last + 1 :] = 1.0, 1.0
+        spectrum = torch.stft(sound, self.n_fft, self.hop, window=self.window, return_complex=True)
+        frames = torch.arange(spectrum.shape[-1], device=sound.device).clamp(max=shares.shape[-1] - 1)
+        masks = weights.mT @ shares[..., frames]
+        found = [torch.istft(spectrum * mask, self.n_fft, self.hop, window=self.window, length=sound.shape[-1])
+                 for mask in masks]  # fmt: skip
+        stems = torch.stack(found)
+        return stems + (sound - stems.sum(dim=0)) / len(stems)
+
+
+def summed(pictures: Tensor) -> tuple[Tensor, Tensor]:
+    """The picture (..., band, frame) of stems (..., stem, band, frame) together, and the share of each in it.
+
+    Sounds that know nothing of each other add up in power; what is at the floor adds nothing. Shares are the slope of
+    the sum in each stem: 1 for all where all are silent, so one that begins to sound is heard.
+    """
+    above = (pictures - SILENCE).clamp(min=0) * (SPAN_DB / 10 * math.log(10))
+    total = above.expm1().sum(dim=-3, keepdim=True).log1p()
+    picture = (total / (SPAN_DB / 10 * math.log(10)) + SILENCE).squeeze(-3)
+    return picture, (above - total).exp()
+
 
 def triangles(rate: int, bands: int, n_fft: int) -> Tensor:
     """(band, frequency): weights of the bins in each band; none is empty, and neighbours overlap by half."""

@@ -127,6 +127,8 @@ ARCHITECTURES: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
 
 def refuse_sketches(network: object, name: str) -> None:
     """Raises UsageError for a network of codes where one of sound is needed."""
+    if hasattr(network, "decode") and network.config.text:  # type: ignore[attr-defined]
+        raise UsageError(f"checkpoint '{name}': makes music of prompts. Give --prompt TEXT, or --stem TEXT.")
     if hasattr(network, "decode"):
         raise UsageError(
             f"checkpoint '{name}': makes sketches of stems, no sound. Give it to generate or impute as --sketch."
@@ -137,12 +139,14 @@ def facts(network: Network) -> dict[str, object]:
     """What the table of a checkpoint says of its network: rate and channels are those of the sound."""
     draws = hasattr(network, "decode")
     made = ["separate", *(["generate", "impute"] if hasattr(network, "denoise") else [])]
+    if draws:
+        made = ["prompts" if network.config.text else "sketch"]  # type: ignore[attr-defined]
     return {
         "sample_rate": network.config.sound_rate if draws else network.rate,  # type: ignore[attr-defined]
         "channels": 1 if draws else network.channels,
         "stems": list(network.names),
         "segment": float(network.segment),
-        "tasks": ["sketch"] if draws else made,
+        "tasks": made,
     }
 
 

@@ -10,6 +10,9 @@ Every stem has a noise level of its own, 0 where it is known, or it is hidden, a
 that of EDM (Karras et al. 2022, https://arxiv.org/abs/2206.00364, Table 1) with the standard deviation s of each
 component for sigma_data; those are the square root of what they are in pictures, so that no component is decided long
 before the others.
+
+With `text` in its config it has one slot, finished music, and hears a prompt with every token
+(`inference.prompted`); an empty prompt, zeros or None, adds nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +37,8 @@ TOLD = 11
 class SketchConfig:
     """rate: codes a second; channels: components of a code; segment: seconds that are attended to, as in training.
 
-    sound_rate: Hz of the sound; bands, hop, n_fft: of its pictures; level_db: RMS at which songs are drawn.
+    sound_rate: Hz of the sound; bands, hop, n_fft: of its pictures; level_db: RMS at which songs are drawn. text: name
+    of the text encoder of the prompts it was trained with, "": it hears none; prompt_width: numbers of its embeddings.
     """
 
     names: tuple[str, ...] = ("bass", "drums", "guitar", "piano", "other")
@@ -52,6 +56,8 @@ class SketchConfig:
     kernel: int = 7
     layers: int = 6
     rank: int = 128
+    text: str = ""
+    prompt_width: int = 384
 
 
 class Sketch(nn.Module):
@@ -84,6 +90,9 @@ class Sketch(nn.Module):
         self.register_buffer("spread", torch.ones(c.channels))
         self.read = nn.Linear(c.channels, c.width)
         self.read_state = nn.Linear(TOLD, c.width)
+        if c.text:
+            first, second = nn.Linear(c.prompt_width, c.width, bias=False), nn.Linear(c.width, c.width, bias=False)
+            self.read_prompt = nn.Sequential(first, nn.GELU(), second)
         self.stem = nn.Parameter(torch.randn(len(c.names), 1, c.width) * 0.02)
         self.blocks = stack(c.layers, c.width, c.heads, c.hidden, c.kernel, len(c.names), c.rank)
         for part in self.blocks.modules():
@@ -116,7 +125,11 @@ class Sketch(nn.Module):
 
     def encode(self, sound: Tensor) -> Tensor:
         """(..., time) at `sound_rate` -> (..., component, code), the last code filled up with silence."""
-        return ((self._patches(self.pictures.read(sound)) - self.mean) @ self.axes.mT).mT
+        return self.codes(self.pictures.read(sound))
+
+    def codes(self, picture: Tensor) -> Tensor:
+        """(..., band, frame) -> (..., component, code), as `encode`."""
+        return ((self._patches(picture) - self.mean) @ self.axes.mT).mT
 
     def decode(self, codes: Tensor, iterations: int = 32, seed: int = 0) -> Tensor:
         """(..., component, code) -> sound (..., time) on the CPU, with phases by so many iterations of Griffin-Lim."""
@@ -148,18 +161,22 @@ class Sketch(nn.Module):
         """E[codes | x, what is given]. x: (batch, stem, component, code) = codes + sigma * noise.
 
         sigma: broadcastable to (batch, stem, 1 or code), 0 where a stem is known; hidden: (batch, stem) bool, the stems
-        of which x says nothing. Returns the shape of x. What is given as a mixture or a prompt is not heard.
+        of which x says nothing; prompt: (batch, prompt_width). Returns the shape of x. A mixture is not heard, nor is a
+        prompt where `text` is empty.
         """
         level = torch.as_tensor(sigma, device=x.device, dtype=x.dtype).expand(*x.shape[:2], x.shape[3])
         hidden = torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device) if hidden is None else hidden
         noisy, data = level[:, :, None], self.spread[:, None]
         total = (noisy.square() + data.square()).rsqrt()
-        said: Tensor = self(x * total, level, hidden)
+        said: Tensor = self(x * total, level, hidden, prompt if self.config.text else None)
         return data.square() * total.square() * x + noisy * data * total * said
 
-    def forward(self, x: Tensor, level: Tensor, hidden: Tensor) -> Tensor:
-        """F of EDM. x: (batch, stem, component, code) scaled by c_in; level: (batch, stem, code); hidden: as above."""
+    def forward(self, x: Tensor, level: Tensor, hidden: Tensor, prompt: Tensor | None = None) -> Tensor:
+        """F of EDM. x: (batch, stem, component, code) scaled by c_in; level: (batch, stem, code); others: as above."""
         tokens = self.read((x * ~hidden[:, :, None, None]).mT) + self.read_state(told(level, hidden)) + self.stem
+        if prompt is not None:
+            heard = self.read_prompt(prompt.shape[-1] ** 0.5 * functional.normalize(prompt, dim=-1))
+            tokens = tokens + heard[:, None, None]
         said: Tensor = self.write(through(tokens, self.blocks, self.norm)).float()
         return said.mT
 

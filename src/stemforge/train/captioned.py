@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,7 +29,6 @@ from torch import Tensor
 
 from stemforge.errors import InputError, OutputError
 from stemforge.models.forge import SLOT
-from stemforge.models.forge_config import ForgeConfig
 from stemforge.train.data import Batch, Song
 from stemforge.train.files import Float, Quarantine, StemFile, stem_of
 from stemforge.train.jamendo import sentences
@@ -221,15 +221,25 @@ def embedded(songs: list[Song], prompts: Mapping[str, Tensor]) -> list[Song]:
     ]
 
 
+class Shape(NamedTuple):
+    """rate: Hz; level_db: RMS of finished music; width: numbers of a prompt."""
+
+    rate: int
+    channels: int
+    level_db: float
+    width: int
+
+
 @dataclass(frozen=True)
 class CaptionedCrops:
     """Draws batches: crops of passages, each passage as often as any other, with one of its captions each.
 
-    dropout: chance that an item has no caption (a prompt of zeros); quieter: whether levels vary, up to QUIETER_DB.
+    shape: of what a network hears; seconds: length of a crop; shares: how often each of TASKS comes; dropout: chance
+    that an item has no caption (a prompt of zeros); quieter: whether levels vary, up to QUIETER_DB.
     """
 
     songs: list[Song]
-    config: ForgeConfig
+    shape: Shape
     seconds: float
     batch_size: int
     seed: int
@@ -240,12 +250,12 @@ class CaptionedCrops:
     def batch(self, step: int, part: tuple[int, int] = (0, 1)) -> Batch:
         """The batch of one training step, a function of the step, the seed and the files alone; or a part of it."""
         rng = np.random.default_rng((self.seed, step))
-        config, length = self.config, int(self.seconds * self.config.rate)
+        shape, length = self.shape, int(self.seconds * self.shape.rate)
         task = TASKS[rng.choice(len(TASKS), p=np.array(self.shares) / sum(self.shares))]
         mine = range(part[0], self.batch_size, part[1])
         level, seed = sigmas_of(task, rng, self.batch_size), int(rng.integers(2**31))
-        sound = np.zeros((len(mine), 1, config.channels, length), np.float32)
-        prompts, levels = torch.zeros(len(mine), config.prompt_width), []
+        sound = np.zeros((len(mine), 1, shape.channels, length), np.float32)
+        prompts, levels = torch.zeros(len(mine), shape.width), []
         for row, (k, item) in enumerate(zip(mine, sound, strict=True)):
             own = np.random.default_rng((self.seed, step, 1 + k))
             self._item(item[0], prompts[row], own)
@@ -261,7 +271,7 @@ class CaptionedCrops:
         song.stems[SLOT].read(start, out[:: 1 - 2 * int(rng.integers(2)), : max(0, passage.last - start)])
         level = np.sqrt(np.mean(out[:, ::4] ** 2))
         quieter_db = rng.uniform(0, QUIETER_DB) if self.quieter else 0.0
-        out *= np.float32(10 ** ((self.config.level_db - quieter_db) / 20) / max(level, 1e-2))
+        out *= np.float32(10 ** ((self.shape.level_db - quieter_db) / 20) / max(level, 1e-2))
         chosen = int(rng.integers(len(passage.captions)))
         if rng.random() >= self.dropout and passage.prompts:
             prompt.copy_(passage.prompts[chosen])

@@ -2,7 +2,7 @@
 
 forge     every task at once, Muon and AdamW; score: active SI-SDR improvement in dB
 forge that learns to make stems only; score: minus the loss on fixed crops
-forge with prompts   captioned mixtures in one slot, see `captioned`; score: minus the loss on fixed crops
+forge and sketch with prompts   captioned mixtures in one slot, see `captioned`; score: minus the loss on fixed crops
 msdm-unet, isdm-unet   as published, see `diffusion`; score: minus the loss on fixed windows with fixed noise
 sketch  codes of the crops of forge, without separation, see `sketches`; score: minus the loss on fixed crops
 glow    as published, see `flow`; score: minus the loss on fixed pieces
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ from stemforge.models.peers import Peer
 from stemforge.models.registry import ARCHITECTURES
 from stemforge.models.sketch import Sketch
 from stemforge.train import loss
-from stemforge.train.captioned import CaptionedCrops
+from stemforge.train.captioned import CaptionedCrops, Shape
 from stemforge.train.config import TrainConfig
 from stemforge.train.data import Batch, Batches, Crops, Song, Variety
 from stemforge.train.diffusion import Windows, diffusion_loss
@@ -65,6 +65,11 @@ def network_of(table: Mapping[str, Any]) -> Trained:
 def rate_of(network: Trained) -> int:
     """Hz of the sound that it is trained on."""
     return network.config.sound_rate if isinstance(network, Sketch) else network.rate
+
+
+def hears(network: nn.Module) -> TypeGuard[Forge | Sketch]:
+    """Whether it is trained with prompts."""
+    return isinstance(network, Forge | Sketch) and bool(network.config.text)
 
 
 def optimizers_of(network: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
@@ -112,11 +117,9 @@ def peaks_of(config: TrainConfig, count: int) -> tuple[float, ...]:
 def batches_of(songs: list[Song], network: Trained, config: TrainConfig, seed: int) -> Batches:
     """What the network is trained on."""
     names, count = network.names, config.batch_size
-    if isinstance(network, Forge) and network.config.text:
-        shares = (0.0, 0.0, config.shares[2], 0.0, config.shares[4])
-        shares = shares if sum(shares) else (0.0, 0.0, 1.0, 0.0, 0.0)
-        dropout, varied = config.caption_dropout, config.augment > 0
-        return CaptionedCrops(songs, network.config, config.seconds, count, seed, shares, dropout, varied)
+    if hears(network):
+        told = captioned_of(songs, network, config, seed)
+        return Sketches(told, network) if isinstance(network, Sketch) else told
     if isinstance(network, Forge | Peer):
         level, channels = network.config.level_db, network.channels
         tasks = config.shares if isinstance(network, Forge) else (1.0, 0.0, 0.0, 0.0, 0.0)
@@ -130,6 +133,16 @@ def batches_of(songs: list[Song], network: Trained, config: TrainConfig, seed: i
     if isinstance(network, Flows):
         return FlowPieces(songs, names, network.rate, config.seconds, count, seed, config.augment)
     return Windows(songs, names, network.config.samples, count, seed)
+
+
+def captioned_of(songs: list[Song], network: Forge | Sketch, config: TrainConfig, seed: int) -> CaptionedCrops:
+    """Crops of captioned sounds for a network that hears prompts."""
+    tasks = (0.0, 0.0, config.shares[2], 0.0, config.shares[4])
+    tasks = tasks if sum(tasks) else (0.0, 0.0, 1.0, 0.0, 0.0)
+    channels = 2 if isinstance(network, Sketch) else network.channels
+    shape = Shape(rate_of(network), channels, network.config.level_db, network.config.prompt_width)
+    dropout, varied = config.caption_dropout, config.augment > 0
+    return CaptionedCrops(songs, shape, config.seconds, config.batch_size, seed, tasks, dropout, varied)
 
 
 def prepare(batches: Batches, *networks: nn.Module) -> None:
@@ -151,7 +164,7 @@ def loss_of(network: Trained, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor
         return waveform_loss(network, batch.stems.sum(dim=1), batch.stems)
     noise = _drawn(batch, network.noise)
     if isinstance(network, Sketch):
-        return sketch_loss(network, batch.stems, batch.sigma, batch.hidden, noise)
+        return sketch_loss(network, batch.stems, batch.sigma, batch.hidden, noise, batch.prompt)
     if isinstance(network, Forge):
         return denoising_loss(network, batch.stems, batch.sigma, batch.hidden, mixture, noise, batch.prompt)
     return diffusion_loss(network, batch.stems, batch.sigma[:, 0, 0], noise)
@@ -171,7 +184,7 @@ def _uniform(like: Tensor, generator: torch.Generator) -> Tensor:
 
 def pieces_of(songs: list[Song], network: Trained, config: TrainConfig) -> Pieces:
     """What the network is scored on: `config.excerpts` pieces, always the same."""
-    separates = isinstance(network, Forge) and not network.config.text
+    separates = isinstance(network, Forge) and not hears(network)
     if isinstance(network, Peer) or (separates and config.learn == "all"):
         return excerpts(songs, network.names, network.rate, config.excerpts, network.channels)
     batches = batches_of(songs, network, replace(config, caption_dropout=0.0), seed=1)
@@ -185,7 +198,7 @@ def scores_of(network: Trained, pieces: Pieces) -> Mapping[str, float]:
     if isinstance(network, Forge | Peer) and not isinstance(pieces[0], Batch):
         return validate(network, pieces)
     device = next(network.parameters()).device
-    if isinstance(network, Forge) and network.config.text:
+    if hears(network):
         return prompted_scores(network, [to_device(batch, device) for batch in cast("list[Batch]", pieces)])
     found = [loss_of(network, to_device(batch, device)) for batch in cast("list[Batch]", pieces)]
     if isinstance(network, Flows):
@@ -195,7 +208,7 @@ def scores_of(network: Trained, pieces: Pieces) -> Mapping[str, float]:
     return {"loss": float(torch.stack([parts[named] for _, parts in found]).mean())}
 
 
-def prompted_scores(network: Forge, batches: list[Batch]) -> Mapping[str, float]:
+def prompted_scores(network: Forge | Sketch, batches: list[Batch]) -> Mapping[str, float]:
     """Loss with the captions, and how much higher it is with empty prompts: 0 for a network that does not listen."""
     told = [loss_of(network, batch)[0] for batch in batches]
     untold = [loss_of(network, replace(batch, prompt=None))[0] for batch in batches]

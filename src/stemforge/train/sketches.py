@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from stemforge.models.sketch import Sketch
+from stemforge.train.captioned import CaptionedCrops
 from stemforge.train.data import Batch, Crops, Song
 from stemforge.train.levels import SOUNDS
 
@@ -18,9 +19,9 @@ LEARNED = 60
 
 @dataclass(frozen=True)
 class Sketches:
-    """Draws batches. crops: of sound; network: makes codes of the mean of their channels."""
+    """Draws batches. crops: of sound, with captions or without; network: makes codes of the mean of their channels."""
 
-    crops: Crops
+    crops: Crops | CaptionedCrops
     network: Sketch
 
     @property
@@ -48,16 +49,16 @@ class Sketches:
 
 
 def sketch_loss(
-    network: Sketch, codes: Tensor, sigma: Tensor, hidden: Tensor, noise: Tensor
+    network: Sketch, codes: Tensor, sigma: Tensor, hidden: Tensor, noise: Tensor, prompt: Tensor | None = None
 ) -> tuple[Tensor, Mapping[str, Tensor]]:
     """Mean of (D - x)^2 / c_out^2 (Karras et al. 2022, eq. 8), components by their deviation, where something is made.
 
     codes, noise: (batch, stem, component, code); sigma: (batch, stem, 1 or code), 0 where known; hidden: (batch, stem)
-    bool, neither shown nor scored.
+    bool, neither shown nor scored; prompt: (batch, prompt_width).
     """
     level = sigma.expand(*codes.shape[:2], codes.shape[-1])
     noisy, data = level[:, :, None], network.spread[:, None]
-    gap = network.denoise(codes + noisy * noise, level, hidden=hidden) - codes
+    gap = network.denoise(codes + noisy * noise, level, hidden=hidden, prompt=prompt) - codes
     scored = (level > 0) & ~hidden[:, :, None]
     weight = data / data.mean() * (1 / noisy.square().clamp(min=1e-6) + 1 / data.square())
     loss = ((gap.square() * weight).mean(dim=2) * scored).sum() / scored.sum().clamp(min=1)

@@ -26,7 +26,7 @@ from stemforge.errors import TrainingError
 from stemforge.models.forge import Forge
 from stemforge.train.config import TrainConfig
 from stemforge.train.data import Batch, Batches, parts_of, quarantine_of
-from stemforge.train.recipes import Trained, loss_of, network_of, optimizers_of, peaks_of, to_device
+from stemforge.train.recipes import Trained, hears, loss_of, network_of, optimizers_of, peaks_of, to_device
 from stemforge.train.surgery import alone, grown, refitted
 
 log = logging.getLogger("stemforge")
@@ -120,7 +120,7 @@ def adopt(run: Run, network: nn.Module) -> None:
     if isinstance(network, Forge) and isinstance(run.network, Forge):
         network = grown(network, run.network.config)
     weights: Mapping[str, Tensor] = network.state_dict()
-    if isinstance(network, Forge) and _hears(run.network) and not _hears(network):
+    if isinstance(network, Forge) and hears(run.network) and not hears(network):
         unheard = {"read_prompt.weight": run.network.state_dict()["read_prompt.weight"]}
         begun = BROADEST if BROADEST in network.names else network.names[-1]
         weights = alone(weights, network.names, begun, network.parents.count(network.parents[-1])) | unheard
@@ -128,10 +128,6 @@ def adopt(run: Run, network: nn.Module) -> None:
         weights = refitted(weights, network.names, run.network.names, run.network.state_dict())
     run.network.load_state_dict(weights)
     averaged(run).load_state_dict(weights)
-
-
-def _hears(network: nn.Module) -> bool:
-    return isinstance(network, Forge) and bool(network.config.text)
 
 
 def _average(decay: float) -> Any:  # noqa: ANN401 (torch gives it no type)
