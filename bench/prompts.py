@@ -30,13 +30,14 @@ from torch import Tensor
 
 from stemforge import checkpoints, embedders, prompts
 from stemforge.devices import choose, keep_memory
-from stemforge.inference.prompted import TERMS, Prompted, Prompts
+from stemforge.inference.prompted import TERMS, Prompts
 from stemforge.inference.settings import default
+from stemforge.models.sketch import Sketch
 from stemforge.separators.diffusion import Likelihood
 from stemforge.separators.prompted import extractor, separator
 from stemforge.tasks.coherence import compare, features
 from stemforge.tasks.evaluate import evaluate, find_stem, list_songs, means
-from stemforge.tasks.generate import generate
+from stemforge.tasks.player import Player
 from stemforge.tasks.prompted import joined, names_of
 from stemforge.tasks.score import separate_sums
 from stemforge.types import Separator, Stems
@@ -65,8 +66,9 @@ class Heard:
         wanted = Prompts(self.rows(stems), joint, scale=args.cfg, term=term)
         sampling = default("generate", True).changed(steps=args.steps)
         names = names_of(stems)
-        network = Prompted(self.network, names, wanted)
-        return generate(network, args.seconds, sampling, seed=seed, stems=names, segment=12.0, device=self.device)
+        player = Player(self.network, names, wanted, self.device)
+        blocks = player.generate(args.seconds, sampling, seed=seed, segment=12.0)
+        return Stems(names, torch.cat(list(blocks), dim=-1), player.rate)
 
 
 def follow(heard: Heard, args: argparse.Namespace) -> None:
@@ -162,7 +164,8 @@ def cohere(heard: Heard, args: argparse.Namespace) -> None:
     """Agreement with each form of the mixture term."""
     wishes = [(asked, seed) for asked in ASKED["sets"] for seed in range(args.seeds)]
     found: dict[str, list[tuple[float, float]]] = {}
-    for term in ("none", *(term for term in TERMS if term != "none")):
+    terms = TERMS[:1] if isinstance(heard.network, Sketch) else tuple(term for term in TERMS if term != "none")
+    for term in ("none", *terms):
         found[term] = [
             agreement(heard.made(asked["stems"], asked["prompt"], term, seed, args)) for asked, seed in wishes
         ]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
+from songs import put
 from stemforge.audio.metrics import si_sdr
 from stemforge.errors import UsageError
 from stemforge.inference.pictured import adding_up, believed, fitted, known
@@ -17,9 +21,11 @@ from stemforge.separators.diffusion import Likelihood
 from stemforge.separators.pictured import PicturedSeparator
 from stemforge.separators.prompted import extractor, separator
 from stemforge.tasks.generate import generate
+from stemforge.train.captioned import embedded, find_recordings
+from stemforge.train.config import TrainConfig
+from stemforge.train.recipes import batches_of
 from test_sketch import SAMPLING, learned, small
-
-WORDS = {"names": ("music",), "text": "minilm", "prompt_width": 6}
+from worded import WORDS
 
 
 def sdr(est: Tensor, ref: Tensor) -> float:
@@ -150,6 +156,45 @@ def test_prompts_of_sketches_are_sampled_as_those_of_sound():
     for term in ("added", "same"):
         with pytest.raises(UsageError, match=f"--mixture-term {term}: is for networks of sound"):
             Prompted(network, ["a", "b"], Prompts(rows[:2], rows[2], term=term))
+
+
+def test_a_mixture_is_told_and_changes_what_is_found():
+    """To every stem of a song, by `among`; a network that was not trained with it does not hear it."""
+    network, _ = learned(**WORDS, among=True)
+    torch.nn.init.normal_(network.read_prompt[-1].weight, std=0.3)
+    rows, sigma = torch.randn(2, 6), torch.tensor(1.0)
+    x, mixture = torch.randn(1, 2, 24, 20), torch.randn(1, 24, 20)
+    told = Prompted(network, ["a", "b"], Prompts(rows, scale=2.0), mixture).denoise(x, sigma)
+    untold = Prompted(network, ["a", "b"], Prompts(rows, scale=2.0)).denoise(x, sigma)
+    assert not torch.allclose(told, untold, atol=1e-3)
+    level = torch.full((1, 1, 1), 1.0)
+    for k in range(2):
+        one, none = (network.denoise(x[:, [k]], level, mixture=mixture, prompt=p) for p in (rows[k : k + 1], None))
+        assert torch.allclose(told[:, [k]], none + 2 * (one - none), atol=1e-5)
+    deaf = hearing()
+    assert torch.equal(*(deaf.denoise(x[:, :1], level, mixture=m) for m in (mixture, None)))
+
+
+def test_batches_have_what_the_music_is_heard_among(tmp_path):
+    """The codes of the music and those of it with other music, louder or as loud nearly everywhere."""
+    rng = torch.Generator().manual_seed(0)
+    lines = []
+    for k in range(3):
+        put(tmp_path / f"{k}.wav", 0.1 * torch.randn(16000, 2, generator=rng).numpy(), 8000)
+        lines.append(json.dumps({"file": f"{k}.wav", "caption": f"noise {k}"}))
+    (tmp_path / "captions.jsonl").write_text("\n".join(lines))
+    network, _ = learned(**WORDS, among=True)
+    songs = find_recordings(tmp_path, 8000)
+    songs = embedded(songs, {f"noise {k}": torch.eye(6)[k] for k in range(3)})
+    config = TrainConfig(batch_size=6, seconds=1.0, shares=(0, 1.0, 0, 0, 0), caption_dropout=0.0)
+    batch = batches_of(songs, network, config, seed=1).batch(0)
+    assert batch.task == "denoise" and batch.stems.shape == (6, 2, 24, 10)
+    assert batch.sigma.shape == (6, 1, 1) and (batch.sigma > 0).all() and not batch.hidden.any()
+    assert (batch.prompt.sum(dim=1) == 1).all()
+    music, mixture = network.picture(batch.stems).unbind(1)
+    assert ((mixture - music).mean(dim=(1, 2)) > 0.02).all()
+    deaf = batches_of(songs, hearing(), replace(config, shares=(0, 1.0, 1.0, 0, 0)), seed=1)
+    assert {deaf.batch(k).task for k in range(6)} == {"generate"}
 
 
 class Seen(Sketch):

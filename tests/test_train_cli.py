@@ -105,7 +105,9 @@ def test_values_of_the_wrong_type(config):
     assert settings(config, ["seconds=2"]).seconds == 2.0
 
 
-@pytest.mark.parametrize("name", ["forge", "forge-gpu", "finetune", "making", "tiny", "msdm", "isdm"])
+@pytest.mark.parametrize(
+    "name", ["forge", "forge-gpu", "sketch", "sketch-text", "finetune", "making", "tiny", "msdm", "isdm"]
+)
 def test_shipped_configs(name):
     """Each is found by its name alone."""
     assert name in shipped() and settings(Path(name), []).steps > 0

@@ -1,4 +1,4 @@
-"""A tiny random checkpoint that hears prompts, and what stands in for a language model."""
+"""Tiny random checkpoints that hear prompts, of sound and of sketches, and what stands in for a language model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from torch import Tensor
 from stemforge.train.config import TrainConfig
 from stemforge.train.saving import save
 from stemforge.train.trainer import start
+from test_sketch import SHAPE
 from tiny import TINY
+
+WORDS = {"names": ("music",), "text": "minilm", "prompt_width": 6}
+"""Of a network of sketches that hears prompts."""
 
 
 class Encoder:
@@ -33,5 +37,17 @@ def hearing_checkpoint(folder: Path) -> Path:
     """One slot, six numbers a prompt, random weights to which the prompt matters."""
     state = start(TrainConfig(network=TINY | {"names": ["music"], "text": "minilm"}))
     torch.nn.init.normal_(state.average.module.read_prompt.weight)
+    save(state, folder)
+    return folder
+
+
+def drawing_checkpoint(folder: Path) -> Path:
+    """The same for pictures of 8 kHz, whose codes are those of brown noise."""
+    state = start(TrainConfig(network={"architecture": "sketch", **SHAPE, **WORDS}))
+    network = state.average.module
+    torch.nn.init.normal_(network.write.weight, std=0.3)
+    torch.nn.init.normal_(network.read_prompt[-1].weight)
+    noise = 0.1 * torch.randn(16, 16000, generator=torch.Generator().manual_seed(0))
+    network.learn(network.pictures.read(noise.cumsum(dim=1) * 0.1))
     save(state, folder)
     return folder

@@ -12,7 +12,8 @@ from stemforge.cli import options
 ConfigArgument = Annotated[
     Path | None,
     typer.Argument(
-        help="forge, forge-gpu, forge-text, finetune, making, flow, msdm, isdm, tiny, or a TOML file: docs/training.md."
+        help="forge, forge-gpu, forge-text, sketch, sketch-text, finetune, making, flow, msdm, isdm, tiny, or a TOML "
+        "file: docs/training.md."
     ),
 ]
 ChangesArgument = Annotated[list[str] | None, typer.Argument(help="Changes to it, as steps=2000 network.width=192.")]

@@ -54,17 +54,19 @@ def check(scale: float, term: str) -> None:
         raise UsageError(f"--mixture-term {term}: unknown. Give one of {', '.join(TERMS)}.")
 
 
-def each_alone(network: Joint, prompts: Tensor | None) -> Denoise:
+def each_alone(network: Joint, prompts: Tensor | None, among: Tensor | None = None) -> Denoise:
     """Every stem as a sound of its own, in the only slot of a network that takes prompts.
 
-    prompts: (stem, feature), zeros for the empty prompt, or None: all are empty. Stems of an item have one noise level.
+    prompts: (stem, feature), zeros for the empty prompt, or None: all are empty; among: (batch, channel, time), a
+    mixture that each of them is told. Stems of an item have one noise level.
     """
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         batch, count = x.shape[:2]
         rows = None if prompts is None else prompts.to(x).repeat(batch, 1)
         levels = one_level(sigma, x)[:, :, 0].repeat_interleave(count, dim=0)
-        return network.denoise(x.reshape(batch * count, 1, *x.shape[2:]), levels, prompt=rows).reshape(x.shape)
+        told = {} if among is None else {"mixture": among.to(x).repeat_interleave(count, dim=0)}
+        return network.denoise(x.reshape(batch * count, 1, *x.shape[2:]), levels, prompt=rows, **told).reshape(x.shape)
 
     return denoise
 
@@ -114,9 +116,12 @@ class Prompts:
     def __post_init__(self) -> None:
         check(self.scale, self.term)
 
-    def denoiser(self, network: Joint) -> Denoise:
-        """Of (batch, stem, channel, time), with guidance and the mixture term. Raises UsageError: not with sketches."""
-        stems = self._guided(network, self.stems)
+    def denoiser(self, network: Joint, among: Tensor | None = None) -> Denoise:
+        """Of (batch, stem, channel, time), with guidance and the mixture term.
+
+        among: see `each_alone`. Raises UsageError for a mixture term that is not for sketches.
+        """
+        stems = self._guided(network, self.stems, among)
         if self.mixture is None or len(self.stems) == 1 or self.term == "none":
             return stems
         mixture = self._guided(network, self.mixture[None])
@@ -126,9 +131,10 @@ class Prompts:
             raise UsageError(f"--mixture-term {self.term}: is for networks of sound, not for sketches. Leave it out.")
         return adding_up(stems, network, believed(mixture, network))
 
-    def _guided(self, network: Joint, prompts: Tensor) -> Denoise:
+    def _guided(self, network: Joint, prompts: Tensor, among: Tensor | None = None) -> Denoise:
         negative = None if self.negative is None else self.negative.expand(len(prompts), -1)
-        return free_guidance(each_alone(network, prompts), each_alone(network, negative), self.scale)
+        wanted, unwanted = (each_alone(network, rows, among) for rows in (prompts, negative))
+        return free_guidance(wanted, unwanted, self.scale)
 
 
 class Prompted:
@@ -141,16 +147,17 @@ class Prompted:
         network: has one slot and takes prompts.
         names: of the stems, one a prompt.
         prompts: what they are.
+        among: a mixture (batch, channel, time) that the network is told, of which they are parts; None: none.
     """
 
     conditional = False
 
-    def __init__(self, network: Joint, names: Sequence[str], prompts: Prompts) -> None:
+    def __init__(self, network: Joint, names: Sequence[str], prompts: Prompts, among: Tensor | None = None) -> None:
         self.names, self.prompts = tuple(names), prompts
         self.rate, self.channels, self.segment = network.rate, network.channels, network.segment
         self.takes_bf16: bool = getattr(network, "takes_bf16", False)
         self.level_db: float | None = getattr(network, "level_db", None)
-        self._network, self._denoise = network, prompts.denoiser(network)
+        self._network, self._denoise = network, prompts.denoiser(network, among)
 
     def denoise(
         self,

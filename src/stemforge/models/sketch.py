@@ -12,7 +12,9 @@ component for sigma_data; those are the square root of what they are in pictures
 before the others.
 
 With `text` in its config it has one slot, finished music, and hears a prompt with every token
-(`inference.prompted`); an empty prompt, zeros or None, adds nothing.
+(`inference.prompted`); an empty prompt, zeros or None, adds nothing. With `among` it can also be told the codes of a
+mixture that the music is a part of, as one who learned to hear two songs at once (Wisdom et al. 2020, mixtures of
+mixtures, https://arxiv.org/abs/2006.12701): which of it is meant, the prompt says.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ class SketchConfig:
     """rate: codes a second; channels: components of a code; segment: seconds that are attended to, as in training.
 
     sound_rate: Hz of the sound; bands, hop, n_fft: of its pictures; level_db: RMS at which songs are drawn. text: name
-    of the text encoder of the prompts it was trained with, "": it hears none; prompt_width: numbers of its embeddings.
+    of the text encoder of the prompts it was trained with, "": it hears none; prompt_width: numbers of its embeddings;
+    among: whether it can be told a mixture.
     """
 
     names: tuple[str, ...] = ("bass", "drums", "guitar", "piano", "other")
@@ -58,6 +61,7 @@ class SketchConfig:
     rank: int = 128
     text: str = ""
     prompt_width: int = 384
+    among: bool = False
 
 
 class Sketch(nn.Module):
@@ -93,6 +97,8 @@ class Sketch(nn.Module):
         if c.text:
             first, second = nn.Linear(c.prompt_width, c.width, bias=False), nn.Linear(c.width, c.width, bias=False)
             self.read_prompt = nn.Sequential(first, nn.GELU(), second)
+        if c.among:
+            self.read_mixture = nn.Linear(c.channels, c.width)
         self.stem = nn.Parameter(torch.randn(len(c.names), 1, c.width) * 0.02)
         self.blocks = stack(c.layers, c.width, c.heads, c.hidden, c.kernel, len(c.names), c.rank)
         for part in self.blocks.modules():
@@ -161,22 +167,27 @@ class Sketch(nn.Module):
         """E[codes | x, what is given]. x: (batch, stem, component, code) = codes + sigma * noise.
 
         sigma: broadcastable to (batch, stem, 1 or code), 0 where a stem is known; hidden: (batch, stem) bool, the stems
-        of which x says nothing; prompt: (batch, prompt_width). Returns the shape of x. A mixture is not heard, nor is a
-        prompt where `text` is empty.
+        of which x says nothing; prompt: (batch, prompt_width); mixture: (batch, component, code). Returns the shape of
+        x. A prompt is not heard where `text` is empty, nor a mixture where `among` is false.
         """
         level = torch.as_tensor(sigma, device=x.device, dtype=x.dtype).expand(*x.shape[:2], x.shape[3])
         hidden = torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device) if hidden is None else hidden
         noisy, data = level[:, :, None], self.spread[:, None]
         total = (noisy.square() + data.square()).rsqrt()
-        said: Tensor = self(x * total, level, hidden, prompt if self.config.text else None)
+        prompt, mixture = prompt if self.config.text else None, mixture if self.config.among else None
+        said: Tensor = self(x * total, level, hidden, prompt, mixture)
         return data.square() * total.square() * x + noisy * data * total * said
 
-    def forward(self, x: Tensor, level: Tensor, hidden: Tensor, prompt: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, level: Tensor, hidden: Tensor, prompt: Tensor | None = None, mixture: Tensor | None = None
+    ) -> Tensor:
         """F of EDM. x: (batch, stem, component, code) scaled by c_in; level: (batch, stem, code); others: as above."""
         tokens = self.read((x * ~hidden[:, :, None, None]).mT) + self.read_state(told(level, hidden)) + self.stem
         if prompt is not None:
             heard = self.read_prompt(prompt.shape[-1] ** 0.5 * functional.normalize(prompt, dim=-1))
             tokens = tokens + heard[:, None, None]
+        if mixture is not None:
+            tokens = tokens + self.read_mixture(mixture.mT)[:, None]
         said: Tensor = self.write(through(tokens, self.blocks, self.norm)).float()
         return said.mT
 

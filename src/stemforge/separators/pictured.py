@@ -1,8 +1,9 @@
 """Separation by sketches: stems are drawn so that their pictures add up to that of the mixture, and share its sound.
 
-What every stem may look like is known to a network of sketches that hears prompts; that they add up is
-`inference.pictured`. Each bin of the mixture goes to the stems by their shares of the power there (Wiener; Liutkus and
-Badeau 2015, https://doi.org/10.1109/ICASSP.2015.7178102, eq. 5), so they keep its phases and add up to it exactly.
+What every stem may look like is known to a network of sketches that hears prompts, and may be told the mixture; that
+they add up is `inference.pictured`. Each bin of the mixture goes to the stems by their shares of the power there
+(Wiener; Liutkus and Badeau 2015, https://doi.org/10.1109/ICASSP.2015.7178102, eq. 5), so they keep its phases and add
+up to it exactly.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class PicturedSeparator:
             raise UsageError(f"segment {seconds:g}: must be more than 0 s. Leave --segment out for {LONGEST:g} s.")
         self.names, self.rate, self.channels = tuple(names), network.config.sound_rate, 2
         self.sampling, self.seed, self.on_step, self.device = sampling, seed, on_step, torch.device(device)
-        self._network, self._joint = network, Prompted(network, names, prompts)
+        self._network, self._prompts = network, prompts
         self._length = max(1, round(seconds * self.rate))
         self._hop = hop_of(self._length, overlap)
 
@@ -94,6 +95,7 @@ class PicturedSeparator:
         noise = noise_of(network, self.seed * 1_000_003 + index)
         codes = picture.shape[-1] // network.frames
         like = torch.empty(1, len(self.names), network.channels, codes, dtype=state_type(self.device))
-        denoise = adding_up(denoiser(self._joint), network, known(picture))
+        joint = Prompted(network, self.names, self._prompts, network.codes(picture) if network.config.among else None)
+        denoise = adding_up(denoiser(joint), network, known(picture))
         start = noise(like.to(self.device)) * self.sampling.sigma_max
         return self.sampling.run(denoise, start, Free(), noise, self.on_step).float()

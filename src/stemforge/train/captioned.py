@@ -32,7 +32,7 @@ from stemforge.models.forge import SLOT
 from stemforge.train.data import Batch, Song
 from stemforge.train.files import Float, Quarantine, StemFile, stem_of
 from stemforge.train.jamendo import sentences
-from stemforge.train.levels import TASKS, levels_of, sigmas_of
+from stemforge.train.levels import TASKS, Task, levels_of, sigmas_of
 
 LISTS = ("captions.jsonl", "captions.csv")
 PROMPTS = "prompts.safetensors"
@@ -236,6 +236,9 @@ class CaptionedCrops:
 
     shape: of what a network hears; seconds: length of a crop; shares: how often each of TASKS comes; dropout: chance
     that an item has no caption (a prompt of zeros); quieter: whether levels vary, up to QUIETER_DB.
+
+    In the task with a mixture, denoise, an item has two sounds, of which the second is no more than what the first is
+    heard among: a crop of any passage, with a caption that nobody is told.
     """
 
     songs: list[Song]
@@ -253,13 +256,16 @@ class CaptionedCrops:
         shape, length = self.shape, int(self.seconds * self.shape.rate)
         task = TASKS[rng.choice(len(TASKS), p=np.array(self.shares) / sum(self.shares))]
         mine = range(part[0], self.batch_size, part[1])
-        level, seed = sigmas_of(task, rng, self.batch_size), int(rng.integers(2**31))
-        sound = np.zeros((len(mine), 1, shape.channels, length), np.float32)
+        made: Task = "generate" if task == "denoise" else task
+        level, seed = sigmas_of(made, rng, self.batch_size), int(rng.integers(2**31))
+        sound = np.zeros((len(mine), 1 + (task == "denoise"), shape.channels, length), np.float32)
         prompts, levels = torch.zeros(len(mine), shape.width), []
         for row, (k, item) in enumerate(zip(mine, sound, strict=True)):
             own = np.random.default_rng((self.seed, step, 1 + k))
             self._item(item[0], prompts[row], own)
-            levels.append(levels_of(task, level[k], own, np.ones(1, bool), length))
+            if task == "denoise":
+                self._item(item[1], torch.zeros(shape.width), own)
+            levels.append(levels_of(made, level[k], own, np.ones(1, bool), length))
         sigma, hidden = (torch.from_numpy(np.stack(rows)) for rows in zip(*levels, strict=True))
         return Batch(task, torch.from_numpy(sound), sigma, hidden, seed, part, prompt=prompts)
 

@@ -137,7 +137,8 @@ def batches_of(songs: list[Song], network: Trained, config: TrainConfig, seed: i
 
 def captioned_of(songs: list[Song], network: Forge | Sketch, config: TrainConfig, seed: int) -> CaptionedCrops:
     """Crops of captioned sounds for a network that hears prompts."""
-    tasks = (0.0, 0.0, config.shares[2], 0.0, config.shares[4])
+    among = config.shares[1] if isinstance(network, Sketch) and network.config.among else 0.0
+    tasks = (0.0, among, config.shares[2], 0.0, config.shares[4])
     tasks = tasks if sum(tasks) else (0.0, 0.0, 1.0, 0.0, 0.0)
     channels = 2 if isinstance(network, Sketch) else network.channels
     shape = Shape(rate_of(network), channels, network.config.level_db, network.config.prompt_width)
@@ -164,7 +165,10 @@ def loss_of(network: Trained, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor
         return waveform_loss(network, batch.stems.sum(dim=1), batch.stems)
     noise = _drawn(batch, network.noise)
     if isinstance(network, Sketch):
-        return sketch_loss(network, batch.stems, batch.sigma, batch.hidden, noise, batch.prompt)
+        made, among = batch.stems, None
+        if batch.task == "denoise":
+            (made, among), noise = (batch.stems[:, :1], batch.stems[:, 1]), noise[:, :1]
+        return sketch_loss(network, made, batch.sigma, batch.hidden, noise, prompt=batch.prompt, mixture=among)
     if isinstance(network, Forge):
         return denoising_loss(network, batch.stems, batch.sigma, batch.hidden, mixture, noise, batch.prompt)
     return diffusion_loss(network, batch.stems, batch.sigma[:, 0, 0], noise)

@@ -30,9 +30,13 @@ class Sketches:
         return self.crops.songs
 
     def batch(self, step: int, part: tuple[int, int] = (0, 1)) -> Batch:
-        """As of the crops, with stems (batch, stem, component, code) and sigma (batch, stem, 1 or code)."""
+        """As of the crops, with stems (batch, stem, component, code) and sigma (batch, stem, 1 or code).
+
+        Where the task is given a mixture there are two stems: what is made, and the mixture.
+        """
         batch = self.crops.batch(step, part)
-        codes, sigma = self.network.encode(batch.stems.mean(dim=2)), batch.sigma
+        heard = batch.stems if batch.mixture is None else torch.stack([batch.stems[:, 0], batch.mixture], dim=1)
+        codes, sigma = self.network.encode(heard.mean(dim=2)), batch.sigma
         if sigma.shape[-1] > 1:
             size = self.network.size
             sigma = sigma[..., size // 2 :: size][..., : codes.shape[-1]]
@@ -49,16 +53,16 @@ class Sketches:
 
 
 def sketch_loss(
-    network: Sketch, codes: Tensor, sigma: Tensor, hidden: Tensor, noise: Tensor, prompt: Tensor | None = None
+    network: Sketch, codes: Tensor, sigma: Tensor, hidden: Tensor, noise: Tensor, **told: Tensor | None
 ) -> tuple[Tensor, Mapping[str, Tensor]]:
     """Mean of (D - x)^2 / c_out^2 (Karras et al. 2022, eq. 8), components by their deviation, where something is made.
 
     codes, noise: (batch, stem, component, code); sigma: (batch, stem, 1 or code), 0 where known; hidden: (batch, stem)
-    bool, neither shown nor scored; prompt: (batch, prompt_width).
+    bool, neither shown nor scored; told: the prompt and the mixture of `Sketch.denoise`.
     """
     level = sigma.expand(*codes.shape[:2], codes.shape[-1])
     noisy, data = level[:, :, None], network.spread[:, None]
-    gap = network.denoise(codes + noisy * noise, level, hidden=hidden, prompt=prompt) - codes
+    gap = network.denoise(codes + noisy * noise, level, hidden=hidden, **told) - codes
     scored = (level > 0) & ~hidden[:, :, None]
     weight = data / data.mean() * (1 / noisy.square().clamp(min=1e-6) + 1 / data.square())
     loss = ((gap.square() * weight).mean(dim=2) * scored).sum() / scored.sum().clamp(min=1)
