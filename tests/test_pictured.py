@@ -242,6 +242,10 @@ def test_a_long_song_is_taken_in_pieces(tmp_path):
     assert out.shape == (2, 2, 20000) and (out.sum(dim=0) - mixture).abs().max() < 1e-5
     again = torch.cat(list(found.stream(mixture.split(7000, dim=-1))), dim=-1)
     assert torch.equal(out, again)
+    drawn_once = PicturedSeparator(network, ("a", "b"), wanted, Sampling(steps=2), segment=1.0, draws=1)
+    assert not torch.allclose(torch.cat(list(drawn_once.stream([mixture])), dim=-1), out, atol=1e-4)
+    with pytest.raises(UsageError, match="draws 0"):
+        PicturedSeparator(network, ("a", "b"), wanted, Sampling(steps=2), draws=0)
     with pytest.raises(UsageError, match="segment 0"):
         PicturedSeparator(network, ("a", "b"), wanted, Sampling(steps=2), segment=0.0)
     with pytest.raises(UsageError, match="--gamma: is for networks of sound"):

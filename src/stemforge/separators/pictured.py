@@ -28,6 +28,9 @@ from stemforge.models.bands import summed
 from stemforge.models.sketch import Sketch
 from stemforge.separators.diffusion import HELD, LONGEST
 
+DRAWS = 4
+"""Of each piece; the mean of their shares is nearer to what is expected of a stem than any of them."""
+
 
 class PicturedSeparator:
     """Stems named by prompts; memory does not grow with the length of the song.
@@ -40,11 +43,12 @@ class PicturedSeparator:
         segment: seconds that are sampled at once, LONGEST unless said: whatever that is, attention slides along it.
         overlap: fraction of a segment that it shares with the next.
         seed: of the noise, together with the place in the song.
+        draws: how often stems are drawn, at once.
         device: where the network is.
         on_step: called with (steps done, steps in all) of each piece.
 
     Raises:
-        UsageError: a segment of no length.
+        UsageError: a segment of no length, or no draws.
     """
 
     def __init__(
@@ -57,15 +61,18 @@ class PicturedSeparator:
         segment: float | None = None,
         overlap: float = HELD,
         seed: int = 0,
+        draws: int = DRAWS,
         device: torch.device | str = "cpu",
         on_step: OnStep = quiet,
     ) -> None:
         seconds = LONGEST if segment is None else segment
         if not 0 < seconds < float("inf"):
             raise UsageError(f"segment {seconds:g}: must be more than 0 s. Leave --segment out for {LONGEST:g} s.")
+        if draws < 1:
+            raise UsageError(f"draws {draws}: at least one is needed.")
         self.names, self.rate, self.channels = tuple(names), network.config.sound_rate, 2
         self.sampling, self.seed, self.on_step, self.device = sampling, seed, on_step, torch.device(device)
-        self._network, self._prompts = network, prompts
+        self._network, self._prompts, self._draws = network, prompts, draws
         self._length = max(1, round(seconds * self.rate))
         self._hop = hop_of(self._length, overlap)
 
@@ -86,15 +93,15 @@ class PicturedSeparator:
         gain = 10 ** (network.level_db / 20) / float(mono.square().mean().sqrt().clamp(min=1e-4))
         picture = network.pictures.read(functional.pad(mono * gain, (0, -mono.shape[-1] % network.size)))
         with memory_errors(self.device):
-            shares = summed(network.picture(self._drawn(picture[None], index)))[1][0]
-            return network.pictures.parts(mixture, shares / shares.sum(dim=0, keepdim=True))
+            shares = summed(network.picture(self._drawn(picture.expand(self._draws, -1, -1), index)))[1]
+            return network.pictures.parts(mixture, (shares / shares.sum(dim=1, keepdim=True)).mean(dim=0))
 
     def _drawn(self, picture: Tensor, index: int) -> Tensor:
-        """Codes (batch, stem, component, code) of stems whose pictures add up to one (batch, band, frame)."""
+        """Codes (draw, stem, component, code) of stems whose pictures add up to the given one (draw, band, frame)."""
         network = self._network
         noise = noise_of(network, self.seed * 1_000_003 + index)
         codes = picture.shape[-1] // network.frames
-        like = torch.empty(1, len(self.names), network.channels, codes, dtype=state_type(self.device))
+        like = torch.empty(self._draws, len(self.names), network.channels, codes, dtype=state_type(self.device))
         joint = Prompted(network, self.names, self._prompts, network.codes(picture) if network.config.among else None)
         denoise = adding_up(denoiser(joint), network, known(picture))
         start = noise(like.to(self.device)) * self.sampling.sigma_max
