@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Player:
-    """network: has one slot and takes prompts; names: of the stems, one a prompt; prompts: what they are; device: of
-    the network.
+    """Plays what prompts say.
+
+    network: on `device`, has one slot and takes prompts; names: of the stems, one a prompt; prompts: what they are.
     """
 
     network: Joint | Sketch
